@@ -1,0 +1,1 @@
+"""Pure functions of arrays and explicit parameters: usable from any framework, or from none."""

@@ -1,0 +1,84 @@
+"""The affine map of a recurrent step: dense or convolutional, decided by the rank of its kernel."""
+
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from seqjax.errors import InputError
+
+Implementation = Literal["xla", "patches"]
+
+
+def affine(
+    bias: Float[Array, "..."],
+    kernel: Float[Array, "... C D"],
+    inputs: Float[Array, "..."],
+    *,
+    implementation: Implementation = "xla",
+) -> Float[Array, "... D"]:
+    """``b + W·x`` for a kernel ``[C, D]``, ``b + W * x`` (zero-padded convolution, stride 1) for ``[*K, C, D]``.
+
+    A kernel with spatial dimensions ``*K`` (one to three, odd or even) maps ``inputs [*B, *space, C]`` of as many
+    spatial dimensions to ``[*B, *space, D]``; values outside the image are zero. The convolution is a
+    cross-correlation, as everywhere in deep learning.
+
+    Args:
+      bias: any shape that broadcasts to the result: a bias ``[D]``, or pre-activations that the map is added to.
+      kernel: ``[*K, C, D]``.
+      inputs: ``[*B, *space, C]``; any leading dimensions, folded into one batch for the convolution.
+      implementation: "xla" is XLA's own convolution. "patches" gathers the ``∏K`` shifted copies of the inputs and
+        multiplies once by the flattened kernel: the same sums, faster inside a loop on CPU, where XLA's
+        convolutions take a slow path; it holds ``∏K`` times the inputs in memory. Dense kernels ignore it.
+
+    Raises:
+      InputError: when the kernel and the inputs disagree on ``C`` or on the number of dimensions.
+    """
+    space = kernel.ndim - 2
+    if inputs.ndim < space + 1 or kernel.shape[-2] != inputs.shape[-1]:
+        raise InputError(
+            f"affine: a kernel of shape {kernel.shape} maps inputs whose last {space + 1} dimensions are "
+            f"{space} spatial ones and {kernel.shape[-2]} channels; the inputs have shape {inputs.shape}. "
+            "Give inputs [*B, *space, C] and a kernel [*K, C, D] with the same C."
+        )
+    if math.prod(kernel.shape[:-2]) == 1:
+        outputs = inputs @ kernel.reshape(kernel.shape[-2:])
+    elif implementation == "patches":
+        outputs = _patches(inputs, kernel.shape[:-2]) @ kernel.reshape(-1, kernel.shape[-1])
+    else:
+        outputs = _convolve(kernel, inputs)
+    return jnp.broadcast_to(bias, outputs.shape) + outputs
+
+
+def _convolve(kernel: Array, inputs: Array) -> Array:
+    space = kernel.ndim - 2
+    batch = inputs.reshape(-1, *inputs.shape[-space - 1 :])
+    axes = "XYZ"[:space]
+    outputs = jax.lax.conv_general_dilated(
+        batch,
+        kernel,
+        window_strides=(1,) * space,
+        padding="SAME",
+        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+    )
+    return outputs.reshape(*inputs.shape[:-1], kernel.shape[-1])
+
+
+def _patches(inputs: Array, window: tuple[int, ...]) -> Array:
+    """The window around every position, ``[*B, *space, ∏K·C]``, in the order of a flattened ``[*K, C]`` kernel."""
+    space = len(window)
+    lead = inputs.ndim - space - 1
+    padding = [(0, 0)] * lead + [((k - 1) // 2, k // 2) for k in window] + [(0, 0)]
+    padded = jnp.pad(inputs, padding)
+    columns = []
+    for index in range(math.prod(window)):
+        offsets = []
+        for k in reversed(window):
+            index, offset = divmod(index, k)
+            offsets.insert(0, offset)
+        start = (0,) * lead + (*offsets, 0)
+        stop = [s + n for s, n in zip(start, inputs.shape, strict=True)]
+        columns.append(jax.lax.slice(padded, start, stop))
+    return jnp.concatenate(columns, axis=-1)
