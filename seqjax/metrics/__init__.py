@@ -1,0 +1,1 @@
+"""Figures over a whole data set, accumulated batch by batch: each metric is three pure functions."""

@@ -1,0 +1,97 @@
+"""How close predicted frames are to the true ones: MSE, MAE, PSNR and SSIM, on average and by frame."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from seqjax.errors import InputError
+from seqjax.metrics.metric import Figures, Metric
+from seqjax.ops import distances
+
+# Decibels that stand for an infinite PSNR. An 8-bit frame of 64x64 that differs in one pixel by one grey
+# level has 84 dB: only an identical frame gets here.
+PSNR_CAP = 100.0
+
+
+class Totals(NamedTuple):
+    """Sums over the examples so far, by name: [T] each, and "weight", [].
+
+    excess is what rounding has put into total too much, taken off with the next batch (Kahan summation).
+    """
+
+    total: dict[str, Array]
+    excess: dict[str, Array]
+
+
+def frame_metrics(*, frames: int, ssim: distances.SSIMVariant = "gauss11", data_range: float = 1.0) -> Metric:
+    """Frame-wise figures of video prediction, over outputs and `batch["target"]`, both [B, T, H, W, C].
+
+    Pixels lie in [0, data_range]; T = `frames`. Each figure is taken per frame, then averaged over
+    sequences and frames; `finish` gives the average under the name and the T averages over sequences
+    under the name with "_by_frame":
+
+        mse    squared error summed over pixels and channels, outputs unclipped
+        mae    absolute error likewise
+        psnr   decibels, outputs clipped to [0, data_range]; a frame counts at most PSNR_CAP = 100 dB
+        ssim   the variant named by `ssim`, outputs clipped likewise: see `seqjax.ops.distances.ssim`
+
+    That is how OpenSTL computes its tables (with ssim="openstl"). The cap is for frames predicted exactly,
+    whose PSNR is infinite: one of them would make the average infinite, and leaving them out would punish
+    perfection. So many exact frames, as copying gives where nothing moves, dominate the average.
+
+    Sums are compensated: the error of a figure does not grow with the number of batches. InputError if the
+    shapes are not as said.
+    """
+
+    def init() -> Totals:
+        sums = {name: jnp.zeros(frames) for name in ("mse", "mae", "psnr", "ssim")}
+        sums["weight"] = jnp.zeros(())
+        return Totals(sums, jax.tree.map(jnp.zeros_like, sums))
+
+    def accumulate(acc: Totals, outputs: Float[Array, "B T H W C"], batch: Mapping[str, Array]) -> Totals:
+        target = batch["target"]
+        if outputs.shape != target.shape or outputs.shape[1] != frames:
+            raise InputError(
+                f"frame_metrics(frames={frames}): outputs have the shape {outputs.shape} and batch['target'] "
+                f"{target.shape}; expected [B, {frames}, H, W, C] twice: predict as many frames as the "
+                f"target has and build the metric for that number."
+            )
+        clipped = jnp.clip(outputs, 0, data_range)
+        psnr = distances.psnr(clipped, target, data_range=data_range)
+        values = {
+            "mse": distances.squared_error(outputs, target),
+            "mae": distances.absolute_error(outputs, target),
+            "psnr": jnp.minimum(psnr, PSNR_CAP),
+            "ssim": distances.ssim(clipped, target, variant=ssim, data_range=data_range),
+        }
+        return _add(acc, values, batch.get("weight", jnp.ones(len(target))))
+
+    return Metric(init, accumulate, _finish)
+
+
+def _add(acc: Totals, values: dict[str, Float[Array, "B T"]], weight: Float[Array, " B"]) -> Totals:
+    rows = weight[:, None]
+    # A padded row may hold NaN, and 0 · NaN is NaN: it is left out, not multiplied away.
+    sums = {name: jnp.sum(jnp.where(rows > 0, rows * value, 0.0), axis=0) for name, value in values.items()}
+    sums["weight"] = jnp.sum(weight)
+    owed = jax.tree.map(jnp.subtract, sums, acc.excess)
+    total = jax.tree.map(jnp.add, acc.total, owed)
+    excess = jax.tree.map(lambda new, old, value: (new - old) - value, total, acc.total, owed)
+    return Totals(total, excess)
+
+
+def _finish(acc: Totals) -> Figures:
+    sums = {name: np.float64(total) for name, total in acc.total.items()}
+    weight = sums.pop("weight")
+    if not weight:
+        raise InputError(
+            "frame_metrics: no example was accumulated, so there is nothing to average; expected at least "
+            "one of weight above 0: check that the evaluation split is not empty."
+        )
+    curves = {name: total / weight for name, total in sums.items()}
+    averages: Figures = {name: float(curve.mean()) for name, curve in curves.items()}
+    return averages | {f"{name}_by_frame": curve.tolist() for name, curve in curves.items()}

@@ -1,0 +1,38 @@
+"""The contract that every metric joins."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from jaxtyping import Array
+
+Figures = dict[str, float | list[float]]
+
+
+class Metric(NamedTuple):
+    """A figure over a data set as three functions, so that no set has to fit in memory at once.
+
+        acc = metric.init()
+        for outputs, batch in ...:
+            acc = metric.accumulate(acc, outputs, batch)
+        figures = metric.finish(acc)
+
+    init: () -> acc, a pytree of arrays for "nothing seen".
+    accumulate: (acc, outputs, batch) -> acc, what the model gave for one batch added. Pure and made of
+        jax operations, so that it runs inside the compiled evaluation step and is right whether the
+        batch lies on one device or is sharded over many. `batch["weight"]`, float [B], is 1 for an
+        example and 0 for padding; without it every row counts. A row of weight 0 leaves no trace, even
+        if it holds NaN; a NaN in a row that counts must reach the figures.
+    finish: acc -> figures, numbers by name and curves as lists, on the host, ready for JSON. InputError
+        if nothing was seen.
+
+    The figures depend on the examples alone, not on how they were cut into batches, to rounding that
+    does not grow with the number of batches. Units and definitions are documented by each metric.
+    """
+
+    init: Callable[[], Any]
+    accumulate: Callable[[Any, Any, Mapping[str, Array]], Any]
+    finish: Callable[[Any], Figures]
+
+    def on(self, view: Callable[[Mapping[str, Array]], Mapping[str, Array]]) -> "Metric":
+        """The same metric, which sees ``view(batch)`` where it would see the batch."""
+        return self._replace(accumulate=lambda acc, outputs, batch: self.accumulate(acc, outputs, view(batch)))

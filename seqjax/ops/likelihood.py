@@ -1,0 +1,25 @@
+"""Log-likelihoods of images under what a network outputs, one value per frame; the caller reduces."""
+
+import chex
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def bernoulli_cross_entropy(logits: Float[Array, "*B H W C"], targets: Float[Array, "*B H W C"]) -> Float[Array, "*B"]:
+    """Cross-entropy between grey levels and independent Bernoulli pixels, in nats per frame.
+
+        -Σ_{h,w,c}  t log σ(z) + (1 - t) log(1 - σ(z)),    z = logits, t = targets in [0, 1]
+
+    Each log σ is taken from the logit, so that saturated pixels cost |z| and no infinity. All logits 0
+    give D log 2, with D = H·W·C. Grey targets make the least possible value the entropy of the targets,
+    not 0: report the excess over it when models are compared. For the cross-entropy per sequence of the
+    ConvLSTM tables, sum over time. Computed and returned in float32.
+
+    Sources: Srivastava, Mansimov, Salakhutdinov, Unsupervised Learning of Video Representations using
+    LSTMs, 2015, section 3; Shi et al., Convolutional LSTM Network, 2015, section 4.1.
+    """
+    chex.assert_equal_shape([logits, targets])
+    z, t = logits.astype(jnp.float32), targets.astype(jnp.float32)
+    log_likelihood = t * jax.nn.log_sigmoid(z) + (1 - t) * jax.nn.log_sigmoid(-z)
+    return -jnp.sum(log_likelihood, axis=(-3, -2, -1))

@@ -1,0 +1,268 @@
+import importlib.util
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core.registered import skip_registration
+
+from seqjax.data.moving_digits import MovingDigits, MovingDigitsConfig
+from seqjax.data.source import Source, in_memory, open_source
+from seqjax.errors import InputError
+
+FIELDS = {"size": 32, "digit_size": 16, "digits": 1, "frames": 4, "train": 30, "validation": 20, "test": 10}
+
+
+def tiny() -> MovingDigitsConfig:
+    return MovingDigitsConfig(**FIELDS)
+
+
+@pytest.fixture(scope="module")
+def shared_dir(tmp_path_factory):
+    """A prepared set that tests only read."""
+    directory = tmp_path_factory.mktemp("data")
+    open_source("moving_digits", split="train", config=tiny(), data_dir=directory)
+    return directory
+
+
+@pytest.fixture
+def data_dir(shared_dir, tmp_path):
+    """A copy that a test may damage."""
+    return shutil.copytree(shared_dir, tmp_path / "data")
+
+
+def open_tiny(data_dir, split="train") -> Source:
+    return open_source("moving_digits", split=split, config=tiny(), data_dir=data_dir)
+
+
+def message(*args, **kwargs) -> str:
+    with pytest.raises(InputError) as caught:
+        open_source(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def assert_same(record, expected):
+    assert record.keys() == expected.keys()
+    for key in expected:
+        assert record[key].dtype == expected[key].dtype
+        np.testing.assert_array_equal(record[key], expected[key])
+
+
+def test_records_are_the_clips_of_the_builder(shared_dir):
+    for split in ("train", "validation", "test"):
+        source = open_tiny(shared_dir, split)
+        generated = list(MovingDigits(config=tiny(), data_dir=shared_dir)._generate_examples(split))
+        assert isinstance(source, Source)
+        assert len(source) == len(generated) == FIELDS[split]
+        for i in reversed(range(len(source))):
+            assert_same(source[i], generated[i][1])
+        with pytest.raises(IndexError):
+            source[len(source)]
+
+
+def test_part_of_a_split(shared_dir):
+    whole, part = open_tiny(shared_dir), open_tiny(shared_dir, "train[50%:80%]")
+    assert len(part) == 9
+    for i in range(9):
+        assert_same(part[i], whole[15 + i])
+
+
+def test_prepared_once(shared_dir, monkeypatch):
+    monkeypatch.setattr(MovingDigits, "_generate_examples", lambda self, split: pytest.fail("prepared again"))
+    assert len(open_tiny(shared_dir)) == 30
+
+
+@pytest.mark.parametrize("moment", ["download_and_prepare", "_generate_examples"])
+def test_another_process_prepares_at_the_same_time(moment, tmp_path, monkeypatch):
+    """The other one, simulated at the start or in the midst of preparing, finishes first: its set is used."""
+    method = getattr(MovingDigits, moment)
+    others = []
+
+    def interrupted(self, *args, **kwargs):
+        if not others:
+            others.append(None)
+            others[0] = open_tiny(tmp_path)
+        return method(self, *args, **kwargs)
+
+    monkeypatch.setattr(MovingDigits, moment, interrupted)
+    source = open_tiny(tmp_path)
+    assert_same(source[29], others[0][29])
+    (version_dir,) = (tmp_path / "moving_digits" / tiny().name).iterdir()
+    assert version_dir.name == "1.0.0"  # nothing is left over
+
+
+def test_environment_names_the_directory(shared_dir, monkeypatch):
+    monkeypatch.setattr(tfds.core.constants, "DATA_DIR", str(shared_dir))
+    monkeypatch.setattr(MovingDigits, "_generate_examples", lambda self, split: pytest.fail("looked elsewhere"))
+    assert len(open_source("moving_digits", split="test", config=tiny())) == 10
+
+
+def test_unknown_name(tmp_path):
+    text = message("moving_digit", split="train", data_dir=tmp_path)
+    assert "'moving_digit'" in text
+    assert "['moving_digits']" in text
+    assert "'mnist'" in message("mnists", split="train", data_dir=tmp_path)
+    assert "'moving digits'" in message("moving digits", split="train", data_dir=tmp_path)
+
+
+def test_unknown_configuration(tmp_path):
+    text = message("moving_digits", split="train", config="three_64", data_dir=tmp_path)
+    assert "'three_64'" in text
+    assert "['two_64', 'one_32', 'stochastic_64']" in text
+    taken = MovingDigitsConfig(name="two_64", frames=5)
+    assert "'stochastic_64']" in message("moving_digits", split="train", config=taken, data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("split", ["training", "train[", "train[40:]"])
+def test_unknown_split(shared_dir, split):
+    text = message("moving_digits", split=split, config=tiny(), data_dir=shared_dir)
+    assert repr(split) in text
+    assert "['train', 'validation', 'test']" in text
+
+
+def test_directory_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    text = message("moving_digits", split="train", config=tiny(), data_dir=tmp_path / "file")
+    assert str(tmp_path / "file") in text
+    assert "TFDS_DATA_DIR" in text
+
+
+def test_moving_mnist_needs_tensorflow(tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name))
+    tfds.list_builders(with_community_datasets=False)  # TFDS registers what it can import, once
+    monkeypatch.delitem(tfds.core.registered._DATASET_REGISTRY, "moving_mnist", raising=False)
+    text = message("moving_mnist", split="test", data_dir=tmp_path)
+    assert 'pip install "seqjax[prepare]"' in text
+    assert "TensorFlow" in text
+
+
+def test_preparing_that_needs_tensorflow(tmp_path, monkeypatch):
+    def generate(self, split):
+        raise ModuleNotFoundError("No module named 'tensorflow'")
+
+    monkeypatch.setattr(MovingDigits, "_generate_examples", generate)
+    assert "seqjax[prepare]" in message("moving_digits", split="test", config=tiny(), data_dir=tmp_path)
+
+
+with skip_registration():
+
+    class PublishedMovingMnist(tfds.core.GeneratorBasedBuilder):
+        """What TFDS's builder gives where TensorFlow is there: the name of the feature, and a test split only."""
+
+        name = "moving_mnist"
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            clip = tfds.features.Tensor(shape=(20, 64, 64, 1), dtype=np.uint8)
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"image_sequence": clip}))
+
+        def _split_generators(self, dl_manager):
+            return {"test": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i in range(3):
+                yield i, {"image_sequence": np.full((20, 64, 64, 1), i, np.uint8)}
+
+
+def test_moving_mnist_gives_videos(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds, "builder", lambda name, config, data_dir: PublishedMovingMnist(data_dir=data_dir))
+    source = open_source("moving_mnist", split="test", data_dir=tmp_path)
+    assert sorted(int(source[i]["video"].max()) for i in range(3)) == [0, 1, 2]
+    assert source[0]["video"].shape == (20, 64, 64, 1)
+    assert list(source[0]) == ["video"]
+    assert "['test']" in message("moving_mnist", split="train", data_dir=tmp_path)
+
+
+def records_file(data_dir):
+    (file,) = data_dir.rglob("moving_digits-train.array_record*")
+    return file
+
+
+def unreadable(source) -> dict[int, str]:
+    errors = {}
+    for i in range(len(source)):
+        try:
+            source[i]
+        except InputError as error:
+            errors[i] = str(error)
+    return errors
+
+
+@pytest.mark.parametrize("keep", [0, 1000, 65_536, 70_000, -1])
+def test_truncated_file(data_dir, keep):
+    file = records_file(data_dir)
+    file.write_bytes(file.read_bytes()[:keep])
+    errors = unreadable(open_tiny(data_dir))
+    assert errors
+    for i, text in errors.items():
+        assert f"Record {i} of the split 'train' of moving_digits/{tiny().name}/1.0.0" in text
+        assert str(file.parent) in text
+        assert "Delete that directory and run again" in text
+        assert "\n" not in text
+    assert len(open_tiny(data_dir, "validation")) == 20
+
+
+def test_flipped_bits_are_noticed_and_nothing_else_is_lost(data_dir):
+    """Each record, in turn: a bit of its stored frames flipped; that record alone is refused."""
+    file = records_file(data_dir)
+    sound = file.read_bytes()
+    intact = [open_tiny(data_dir)[i] for i in range(30)]
+    serialized = MovingDigits(config=tiny(), data_dir=data_dir).as_data_source(
+        "train", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+    for i in (0, 13, 29):
+        place = sound.index(serialized[i][-40:])
+        file.write_bytes(sound[:place] + bytes([sound[place] ^ 4]) + sound[place + 1 :])
+        source = open_tiny(data_dir)
+        assert list(unreadable(source)) == [i]
+        assert_same(source[(i + 1) % 30], intact[(i + 1) % 30])
+
+
+def test_record_that_does_not_decode(data_dir, monkeypatch):
+    source = open_tiny(data_dir)
+    monkeypatch.setattr(tfds.features.FeaturesDict, "deserialize_example_np", lambda *_, **__: 1 / 0)
+    with pytest.raises(InputError, match=r"Record 3 .*division by zero"):
+        source[3]
+
+
+def test_missing_file(data_dir):
+    records_file(data_dir).unlink()
+    assert len(unreadable(open_tiny(data_dir))) == 30
+
+
+@pytest.mark.parametrize("damage", ["truncated", "missing"])
+def test_damaged_description(data_dir, damage):
+    (file,) = data_dir.rglob("dataset_info.json")
+    if damage == "missing":
+        file.unlink()
+    else:
+        file.write_bytes(file.read_bytes()[:100])
+    text = message("moving_digits", split="train", config=tiny(), data_dir=data_dir)
+    assert str(data_dir / "moving_digits") in text
+    assert "delete that directory and run again" in text
+
+
+def test_in_memory_equals_the_source(shared_dir):
+    source = open_tiny(shared_dir)
+    kept = in_memory(source)
+    assert isinstance(kept, Source)
+    assert len(kept) == len(source)
+    for i in range(len(source)):
+        assert_same(kept[i], source[i])
+        assert all(isinstance(value, np.ndarray) for value in kept[i].values())
+    with pytest.raises(IndexError):
+        kept[30]
+    with pytest.raises(ValueError, match="read-only"):
+        kept[0]["video"][0] = 1
+
+
+def test_in_memory_refuses_what_does_not_stack():
+    records = [{"video": np.zeros((2, 4, 4, 1), np.uint8)}, {"video": np.zeros((3, 4, 4, 1), np.uint8)}]
+    with pytest.raises(InputError, match=r"record 1 has .*uint8\[3, 4, 4, 1\].* record 0 has .*uint8\[2, 4, 4, 1\]"):
+        in_memory(records)
+    with pytest.raises(InputError, match="record 1"):
+        in_memory([{"a": np.zeros(2)}, {"b": np.zeros(2)}])
+    with pytest.raises(InputError, match="without records"):
+        in_memory([])

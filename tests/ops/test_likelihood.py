@@ -1,0 +1,97 @@
+"""Oracles: NumPy in float64 from the probabilities, and scikit-learn's log loss for hard targets."""
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+from sklearn.metrics import log_loss
+
+from seqjax.ops.likelihood import bernoulli_cross_entropy
+
+
+def _example():
+    rng = np.random.default_rng(0)
+    return rng.normal(0, 3, (2, 3, 4, 5, 2)).astype(np.float32), rng.random((2, 3, 4, 5, 2), np.float32)
+
+
+def _oracle(logits, targets):
+    p, t = 1 / (1 + np.exp(-np.float64(logits))), np.float64(targets)
+    return -(t * np.log(p) + (1 - t) * np.log(1 - p)).sum((-3, -2, -1))
+
+
+def test_equals_numpy_on_grey_levels():
+    result = bernoulli_cross_entropy(*map(jnp.asarray, _example()))
+    assert result.shape == (2, 3)
+    np.testing.assert_allclose(result, _oracle(*_example()), rtol=1e-6)
+
+
+def test_equals_log_loss_on_hard_targets():
+    logits, targets = (x[0, 0] for x in _example())
+    hard = targets > 0.5
+    expected = log_loss(hard.ravel(), 1 / (1 + np.exp(-logits.ravel().astype(np.float64))), normalize=False)
+    result = bernoulli_cross_entropy(jnp.asarray(logits), jnp.asarray(hard, jnp.float32))
+    np.testing.assert_allclose(result, expected, rtol=1e-6)
+
+
+def test_logits_of_zero_cost_log_two_per_pixel():
+    targets = jnp.asarray(np.random.default_rng(1).random((64, 64, 1), np.float32))
+    # Loose, for older XLA adds 4,096 equal numbers one after the other.
+    result = bernoulli_cross_entropy(jnp.zeros((64, 64, 1)), targets)
+    np.testing.assert_allclose(result, 2839.13, rtol=2e-5)
+
+
+def test_least_value_is_the_entropy_of_the_targets():
+    _, targets = _example()
+    logits = np.log(targets / (1 - targets))
+    result = bernoulli_cross_entropy(jnp.asarray(logits), jnp.asarray(targets))
+    entropy = -(targets * np.log(targets) + (1 - targets) * np.log(1 - targets)).sum((-3, -2, -1))
+    np.testing.assert_allclose(result, entropy, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [20.0, 100.0, 1e4, 1e30])
+def test_saturated_logits_cost_their_size_and_stay_finite(size):
+    logits, targets = jnp.asarray([size, -size, size, -size]), jnp.asarray([1.0, 0.0, 0.0, 0.75])
+    value, gradient = jax.vmap(jax.value_and_grad(bernoulli_cross_entropy))(
+        logits.reshape(4, 1, 1, 1), targets.reshape(4, 1, 1, 1)
+    )
+    tail = np.log1p(np.exp(-size))
+    np.testing.assert_allclose(value, [tail, tail, size, 0.75 * size], rtol=1e-6, atol=1e-30)
+    np.testing.assert_allclose(gradient.ravel(), [0, 0, 1, -0.75], atol=1e-8)
+
+
+def test_gradient_equals_finite_differences_of_oracle():
+    logits, targets = (x[0, 0] for x in _example())
+    gradient = jax.grad(bernoulli_cross_entropy)(jnp.asarray(logits), jnp.asarray(targets))
+    direction = np.random.default_rng(2).normal(size=logits.shape)
+    slope = (_oracle(logits + 1e-6 * direction, targets) - _oracle(logits - 1e-6 * direction, targets)) / 2e-6
+    np.testing.assert_allclose(np.vdot(gradient, direction), slope, rtol=1e-5)
+    np.testing.assert_allclose(gradient, 1 / (1 + np.exp(-logits)) - targets, atol=1e-6)
+
+
+def test_jit_equals_eager_and_vmap_equals_loop():
+    logits, targets = map(jnp.asarray, _example())
+    eager = bernoulli_cross_entropy(logits, targets)
+    np.testing.assert_allclose(jax.jit(bernoulli_cross_entropy)(logits, targets), eager, rtol=1e-6)
+    np.testing.assert_allclose(jax.vmap(bernoulli_cross_entropy)(logits, targets), eager, rtol=1e-6)
+    loop = [[bernoulli_cross_entropy(*frame) for frame in zip(*video, strict=True)]
+            for video in zip(logits, targets, strict=True)]  # fmt: skip
+    np.testing.assert_allclose(loop, eager, rtol=1e-6)
+
+
+def test_bfloat16_logits_are_computed_in_float32():
+    logits, targets = map(jnp.asarray, _example())
+    result = bernoulli_cross_entropy(logits.astype(jnp.bfloat16), targets)
+    assert result.dtype == jnp.float32
+    expected = bernoulli_cross_entropy(logits.astype(jnp.bfloat16).astype(jnp.float32), targets)
+    np.testing.assert_array_equal(result, expected)
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 5, 2), (3, 4, 5, 1), (4, 5, 2)])
+def test_shapes_that_differ_are_refused(shape):
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(AssertionError, match="different shapes"):
+            bernoulli_cross_entropy(jnp.zeros((3, 4, 5, 2)), jnp.zeros(shape))
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
