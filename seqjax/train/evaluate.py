@@ -1,0 +1,64 @@
+"""Figures and pictures of networks on fixed batches, compiled once and sharded like the training step."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from seqjax.nn.split import merge
+from seqjax.train.mesh import shard_batch
+
+Batch = Mapping[str, Any]
+Predict = Callable[..., Any]
+"""``predict(nets, batch) -> outputs``, pure: any pytree of arrays."""
+
+
+class Evaluation(NamedTuple):
+    """What is measured: predictions on every batch of a held-out set, by a metric of ``seqjax.metrics``."""
+
+    predict: Predict
+    """``predict(nets, batch) -> outputs``."""
+    metric: Any
+    """A ``seqjax.metrics.metric.Metric``: ``init``, ``accumulate``, ``finish``."""
+    batches: Callable[[], Iterable[Batch]]
+    """``batches()``: the set from its beginning, as host batches that carry ``weight``."""
+
+
+class Sampling(NamedTuple):
+    """What is drawn: predictions on one fixed batch, laid out as pictures."""
+
+    predict: Predict
+    """``predict(nets, batch) -> outputs``."""
+    batch: Batch
+    """The fixed batch, the same on every process."""
+    draw: Callable[[Any, Batch], Mapping[str, np.ndarray]]
+    """``draw(outputs, batch)``, on the host: by name, a uint8 image ``[H, W, C]`` or video ``[T, H, W, C]``."""
+
+
+def compile_evaluation(evaluation: Evaluation, graphs: dict[str, Any], mesh: Mesh) -> Callable[[Any, Any], dict]:
+    """``run(params, rest) -> figures``: the whole set measured, the accumulator kept on the devices."""
+
+    @jax.jit
+    def add(accumulated: Any, params: Any, rest: Any, batch: Batch) -> Any:
+        outputs = evaluation.predict(merge(graphs, params, rest), batch)
+        return evaluation.metric.accumulate(accumulated, outputs, batch)
+
+    def run(params: Any, rest: Any) -> dict:
+        accumulated = evaluation.metric.init()
+        for batch in evaluation.batches():
+            accumulated = add(accumulated, params, rest, shard_batch(batch, mesh))
+        return evaluation.metric.finish(accumulated)
+
+    return run
+
+
+def compile_sampling(sampling: Sampling, graphs: dict[str, Any]) -> Callable[[Any, Any], Mapping[str, np.ndarray]]:
+    """``run(params, rest) -> pictures by name``."""
+    predict = jax.jit(lambda params, rest, batch: sampling.predict(merge(graphs, params, rest), batch))
+
+    def run(params: Any, rest: Any) -> Mapping[str, np.ndarray]:
+        return sampling.draw(jax.device_get(predict(params, rest, dict(sampling.batch))), sampling.batch)
+
+    return run

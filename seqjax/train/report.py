@@ -1,0 +1,190 @@
+"""The account of a finished run: `report.json`, and the table that sets the model against its baselines."""
+
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+import seqjax
+from seqjax.errors import InputError
+from seqjax.train.files import replace_file
+from seqjax.train.log import Figures, from_json, to_json
+
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "seqjax")
+
+
+def write_report(
+    workdir: str | os.PathLike[str],
+    *,
+    metrics: Figures,
+    baselines: Mapping[str, Figures],
+    higher_is_better: Collection[str] = (),
+    config: Mapping[str, Any],
+    seed: int,
+    steps: int,
+    seconds: float,
+    seconds_to_first_step: float,
+    command: str,
+) -> dict[str, Any]:
+    """Writes `report.json` into the work directory and returns it as `read_report` would.
+
+    Args:
+      workdir: the work directory.
+      metrics: what the model reaches: numbers by name, and curves as lists.
+      baselines: the same of each trivial predictor, by its name.
+      higher_is_better: the metrics that are no errors, such as ("psnr", "ssim").
+      config: the configuration, in the form of `seqjax.train.config.to_dict`.
+      seed: of the parameters, the data order and all that is drawn.
+      steps: optimiser steps of the whole run.
+      seconds: spent on them, over all the processes that the run took.
+      seconds_to_first_step: from the start to the end of the first step, compilation included.
+      command: what was typed, from `seqjax.train.command.command_line`.
+
+    Raises:
+      InputError: the file cannot be written; an earlier report is still there.
+    """
+    report = {
+        "metrics": to_json(metrics),
+        "baselines": {name: to_json(figures) for name, figures in baselines.items()},
+        "higher_is_better": sorted(higher_is_better),
+        "command": command,
+        "seed": seed,
+        "steps": steps,
+        "seconds": seconds,
+        "seconds_to_first_step": seconds_to_first_step,
+        "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "hardware": hardware(),
+        "config": dict(config),
+    }
+    replace_file(Path(workdir) / "report.json", (json.dumps(report, indent=2) + "\n").encode())
+    return read_report(workdir)
+
+
+def read_report(workdir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Returns the report of a run, its metrics and baselines as numbers.
+
+    Raises:
+      InputError: there is none, or it is damaged.
+    """
+    path = Path(workdir) / "report.json"
+    try:
+        report = json.loads(path.read_text())
+        report["metrics"] = from_json(report["metrics"])
+        report["baselines"] = {name: from_json(figures) for name, figures in report["baselines"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            f"{path} cannot be read as a report ({error}); expected the file that a finished run leaves in its "
+            f"work directory. Run its command again to have it written."
+        ) from error
+    return report
+
+
+def finished(workdir: str | os.PathLike[str], steps: int) -> dict[str, Any] | None:
+    """Returns the report of a run that has made all its `steps`, None if it has not, or left no whole report."""
+    try:
+        report = read_report(workdir)
+    except InputError:
+        return None
+    return report if report["steps"] >= steps else None
+
+
+def versions() -> dict[str, str | None]:
+    """Returns the versions of Python and of what computes, and the git commit of seqjax if it runs from one."""
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return {**found, "commit": _commit(Path(seqjax.__path__[0]).parent)}
+
+
+def hardware() -> dict[str, Any]:
+    """Returns what the run has to compute on, over all its processes; `cpus` are those of this machine."""
+    device = jax.devices()[0]
+    return {
+        "platform": device.platform,
+        "device": device.device_kind,
+        "devices": jax.device_count(),
+        "processes": jax.process_count(),
+        "cpus": os.cpu_count(),
+    }
+
+
+def format_report(report: Mapping[str, Any]) -> RenderableType:
+    """Lays the report out for `rich`: the model above every baseline, one column per metric, and what it took.
+
+    The last row leads from the best baseline of each metric, which bears a star, to the model: "× 0.5" is half
+    its error, "+ 0.1" a tenth more where higher is better (↑).
+    """
+    model = _numbers(report["metrics"])
+    higher = {name: name in report["higher_is_better"] for name in model}
+    rivals = {name: _numbers(figures) for name, figures in report["baselines"].items()}
+    best = {name: _best(name, rivals, higher[name]) for name in model}
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("")
+    for name in model:
+        table.add_column(f"{name} {'↑' if higher[name] else '↓'}", justify="right")
+    # What bears no star ends in two blanks, so that the digits of a column stay in line.
+    table.add_row("model", *(f"{value:.4g}  " for value in model.values()), style="bold")
+    for rival, values in rivals.items():
+        marks = {name: "*" if best[name] == rival else " " for name in model}
+        table.add_row(rival, *(f"{values[n]:.4g} {marks[n]}" if n in values else "" for n in model))
+    if any(best.values()):
+        steps = (_step(model[n], rivals[rival][n], higher[n]) if rival else "" for n, rival in best.items())
+        table.add_section()
+        table.add_row("model against the best (*)", *steps)
+    return Group(table, "", *map(Text, _circumstances(report)))
+
+
+def _best(metric: str, rivals: Mapping[str, Mapping[str, float]], higher: bool) -> str | None:
+    known = {name: values[metric] for name, values in rivals.items() if not math.isnan(values.get(metric, math.nan))}
+    return (max if higher else min)(known, key=known.__getitem__, default=None)
+
+
+def _step(value: float, best: float, higher: bool) -> str:
+    if higher:
+        return f"{'-' if value < best else '+'} {abs(value - best):.3g}  "
+    return f"× {value / best:.3g}  " if best else "best exact  "
+
+
+def _circumstances(report: Mapping[str, Any]) -> list[str]:
+    on, versions = report["hardware"], report["versions"]
+    devices = f"{on['devices']} × {on['device']}" if on["platform"] != "cpu" else f"{on['cpus']} CPU cores"
+    took = f"{_duration(report['seconds'])}, the first after {_duration(report['seconds_to_first_step'])}"
+    steps = f"{report['steps']} steps in {took}; {devices}; seed {report['seed']}; jax {versions['jax']}"
+    return [steps, report["command"]]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.3g} s"
+    return str(datetime.timedelta(seconds=round(seconds)))
+
+
+def _numbers(figures: Mapping[str, Any]) -> dict[str, float]:
+    return {name: value for name, value in figures.items() if not isinstance(value, list)}
+
+
+def _commit(root: Path) -> str | None:
+    """The commit of the checkout that `root` is, "-dirty" after it if files differ; None where it is none."""
+    if not (root / ".git").exists():
+        return None
+    describe = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(describe, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,109 @@
+"""seqjax.train.media: pictures and videos, read back with Pillow (the oracle for both formats)."""
+
+import inspect
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageSequence
+from sklearn.datasets import load_digits, load_sample_image
+
+from seqjax.errors import InputError
+from seqjax.train import media
+
+
+def moving_digits(n=2, frames=4, size=16, channels=1):
+    """Handwritten digits, drifting to the right and wrapping."""
+    digits = np.uint8(load_digits().images[:n] * 15)
+    still = np.pad(digits, [(0, 0), (4, size - 12), (4, size - 12)])
+    video = np.stack([np.roll(still, t, axis=2) for t in range(frames)], 1)
+    return np.repeat(video[..., None], channels, -1)
+
+
+def frames_of(content, mode):
+    picture = Image.open(io.BytesIO(content))
+    return np.stack([np.asarray(frame.convert(mode)) for frame in ImageSequence.Iterator(picture)])
+
+
+@pytest.mark.parametrize(("n", "columns", "shape"), [(6, None, (2, 3)), (6, 4, (2, 4)), (3, 8, (1, 3))])
+def test_grid_holds_every_image_in_reading_order(n, columns, shape):
+    images = np.random.default_rng(0).integers(0, 256, (n, 6, 5, 3), np.uint8)
+    sheet = media.grid(images, columns, padding=1)
+    assert sheet.shape == (shape[0] * 7 + 1, shape[1] * 6 + 1, 3)
+    for i, image in enumerate(images):
+        y, x = 1 + i // shape[1] * 7, 1 + i % shape[1] * 6
+        np.testing.assert_array_equal(sheet[y : y + 6, x : x + 5], image)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_png_is_exact(tmp_path, channels):
+    image = np.random.default_rng(0).integers(0, 256, (7, 5, channels), np.uint8)
+    media.write_png(tmp_path / "new" / "a.png", image)
+    with Image.open(tmp_path / "new" / "a.png") as picture:
+        read = np.asarray(picture)
+    np.testing.assert_array_equal(read.reshape(image.shape), image)
+
+
+def test_gif_of_grey_video_is_exact_and_enlarged(tmp_path):
+    video = moving_digits()[0]
+    media.write_gif(tmp_path / "a.gif", video, fps=10, scale=3)
+    content = (tmp_path / "a.gif").read_bytes()
+    read = frames_of(content, "L")
+    np.testing.assert_array_equal(read, np.kron(video[..., 0], np.ones((1, 3, 3), np.uint8)))
+    picture = Image.open(io.BytesIO(content))
+    assert picture.info["loop"] == 0
+    assert [f.info["duration"] for f in ImageSequence.Iterator(picture)] == [100, 100, 100, 600]
+
+
+def test_gif_keeps_few_colours_exactly_and_many_nearly():
+    rng = np.random.default_rng(0)
+    few = rng.integers(0, 256, (200, 3), np.uint8)[rng.integers(0, 200, (3, 16, 16))]
+    np.testing.assert_array_equal(frames_of(media.encode_gif(few), "RGB"), few)
+    many = load_sample_image("china.jpg")[None, :128, :128]
+    assert np.abs(frames_of(media.encode_gif(many), "RGB").astype(int) - many).max() < 32
+
+
+def test_columns_play_in_their_turn():
+    seen, future = moving_digits(frames=3), moving_digits(frames=5)[:, 3:]
+    videos = {"context": seen, "truth": future, "prediction": future // 2}
+    sheet = media.side_by_side(videos, starts={"truth": 3, "prediction": 3}, scale=2, gap=4)
+    assert sheet.shape[0] == 5
+    cells = sheet[:, -2 * 36 :, 4:].reshape(5, 2, 36, 3, 36, 1)[:, :, :32, :, :32][:, :, ::2, :, ::2]
+    context, truth, prediction = (cells[:, :, :, i].swapaxes(0, 1) for i in range(3))
+    np.testing.assert_array_equal(context[:, :3], seen)
+    np.testing.assert_array_equal(context[:, 3:], seen[:, [2, 2]])
+    np.testing.assert_array_equal(truth[:, 3:], future)
+    np.testing.assert_array_equal(prediction[:, 3:], future // 2)
+    assert np.ptp(truth[:, :3]) == np.ptp(prediction[:, :3]) == 0
+
+
+def test_every_column_is_labelled_and_colour_stays():
+    video = moving_digits(channels=3)
+    sheet = media.side_by_side({"truth": video, "": video}, gap=4)
+    assert sheet.shape[1:] == (18 + 4 + 2 * 100, 2 * 100 + 4, 3)
+    header = sheet[:, :22]
+    assert header[:, :, :104].max() > 150
+    assert np.ptp(header[:, :, 104:]) == 0
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: inspect.unwrap(media.encode_gif)(np.zeros((2, 4, 4, 1), np.float32)), "float32"),
+        (lambda: inspect.unwrap(media.write_png)("a.png", np.zeros((4, 4), np.uint8)), r"uint8\[4, 4\]"),
+        (lambda: inspect.unwrap(media.grid)([[1.0]]), "list"),
+        (lambda: media.grid(np.zeros((0, 4, 4, 1), np.uint8)), "no empty"),
+        (lambda: media.grid(np.zeros((2, 4, 4, 2), np.uint8)), "1 or 3 channels"),
+        (lambda: media.encode_gif(np.zeros((2, 4, 4, 1), np.uint8), fps=100), "fps: got 100"),
+        (lambda: media.side_by_side({"a": moving_digits(1), "b": moving_digits(2)}), "must agree in N"),
+    ],
+)
+def test_what_is_not_a_picture_is_refused(call, words):
+    with pytest.raises(InputError, match=words):
+        call()
+
+
+def test_folder_that_cannot_be_is_explained(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    with pytest.raises(InputError, match=r"file/a\.png cannot be written"):
+        media.write_png(tmp_path / "file" / "a.png", np.zeros((2, 2, 1), np.uint8))

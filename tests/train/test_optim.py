@@ -1,0 +1,81 @@
+"""Configured optimisers against their update rules in NumPy, and schedules against their formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax.errors import InputError
+from seqjax.train.optim import Optimizer, learning_rate, make_optimizer
+
+GRADIENTS = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
+STEPS = len(GRADIENTS)
+
+
+def run(config):
+    tx = make_optimizer(config, STEPS)
+    x = jnp.zeros(5)
+    state = tx.init(x)
+    with jax.numpy_dtype_promotion("standard"):
+        for gradient in GRADIENTS:
+            updates, state = tx.update(jnp.asarray(gradient), state, x)
+            x = x + updates
+    return x
+
+
+def test_adam_is_algorithm_1_of_kingma_and_ba():
+    x, m, v = np.zeros(5), np.zeros(5), np.zeros(5)
+    for t, g in enumerate(GRADIENTS, 1):
+        m, v = 0.5 * m + 0.5 * g, 0.99 * v + 0.01 * g**2
+        x -= 0.1 * (m / (1 - 0.5**t)) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8)
+    np.testing.assert_allclose(run(Optimizer("adam", 0.1, b1=0.5, b2=0.99)), x, rtol=1e-5)
+
+
+def test_rmsprop_divides_by_the_root_of_the_mean_square():
+    x, v = np.zeros(5), np.zeros(5)
+    for g in GRADIENTS:
+        v = 0.7 * v + 0.3 * g**2
+        x -= 0.1 * g / np.sqrt(v + 1e-8)
+    np.testing.assert_allclose(run(Optimizer("rmsprop", 0.1, decay=0.7)), x, rtol=1e-5)
+
+
+def test_clipping_comes_before_the_rule():
+    x, v = np.zeros(5), np.zeros(5)
+    for g in GRADIENTS:
+        g = g * min(1.0, 0.9 / np.linalg.norm(g))
+        v = 0.9 * v + 0.1 * g**2
+        x -= 0.1 * g / np.sqrt(v + 1e-8)
+    np.testing.assert_allclose(run(Optimizer("rmsprop", 0.1, clip_norm=0.9)), x, rtol=1e-5)
+
+
+@pytest.mark.parametrize("warmup", [0, 4])
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_schedules_are_their_formulas(schedule, warmup):
+    rate = learning_rate(Optimizer(learning_rate=0.2, schedule=schedule, warmup=warmup), 20)
+    steps = np.arange(21)
+    left = (steps - warmup) / (20 - warmup)
+    after = np.full(21, 0.2) if schedule == "constant" else 0.1 * (1 + np.cos(np.pi * left))
+    expected = np.where(steps < warmup, 0.2 * steps / max(warmup, 1), after)
+    with jax.numpy_dtype_promotion("standard"):
+        np.testing.assert_allclose([float(rate(step)) for step in steps], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_the_schedule_drives_the_rule():
+    """RMSProp without memory moves by the learning rate, against the sign of the gradient."""
+    config = Optimizer("rmsprop", 0.1, schedule="cosine", decay=0.0)
+    x = -sum(0.05 * (1 + np.cos(np.pi * step / STEPS)) * np.sign(g) for step, g in enumerate(GRADIENTS))
+    np.testing.assert_allclose(run(config), x, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (Optimizer(learning_rate=0.0), "optimizer.learning_rate: got 0.0"),
+        (Optimizer(warmup=6), "optimizer.warmup: got 6 steps of warm-up in a run of 6 steps"),
+        (Optimizer(warmup=-1), "optimizer.warmup: got -1"),
+        (Optimizer(clip_norm=0.0), "optimizer.clip_norm: got 0.0"),
+    ],
+)
+def test_bad_input_is_named(config, message):
+    with pytest.raises(InputError, match=message):
+        make_optimizer(config, STEPS)
