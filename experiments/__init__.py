@@ -1,0 +1,1 @@
+"""Recipes: one per system, each a command. ``python -m experiments`` lists them."""

@@ -1,0 +1,1 @@
+"""Video prediction: the future frames of a clip."""

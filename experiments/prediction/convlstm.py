@@ -1,0 +1,212 @@
+"""ConvLSTM encoder-forecaster (Shi et al., 2015): the next ten frames of moving handwritten digits.
+
+    python -m experiments.prediction.convlstm --workdir runs/convlstm            # cpu: minutes on two cores
+    python -m experiments.prediction.convlstm paper --workdir runs/convlstm-paper
+
+The same command starts or resumes. Presets: `cpu` trains a small network on one digit that bounces on 32x32;
+`paper` is the 5x5, 128-64-64 network of the paper on two digits on 64x64, with its RMSProp; `tiny` takes seconds and
+is what the tests run.
+Held out are digits of other writers. The report sets the model beside three predictions that need no training:
+the last frame copied, an empty background, and the mean frame of the training set.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from seqjax.data.pipeline import eval_batches, train_batches
+from seqjax.data.source import Source, in_memory, open_source
+from seqjax.metrics import baselines
+from seqjax.metrics.frames import frame_metrics
+from seqjax.models.prediction import convlstm
+from seqjax.ops.image import unit_to_uint8
+from seqjax.train.command import command_line, main
+from seqjax.train.config import to_dict
+from seqjax.train.evaluate import Evaluation, Sampling, compile_evaluation
+from seqjax.train.loop import Loop, fit
+from seqjax.train.media import side_by_side
+from seqjax.train.mesh import make_mesh, start_distributed
+from seqjax.train.optim import Optimizer, make_optimizer
+from seqjax.train.progress import console
+from seqjax.train.report import finished, format_report, write_report
+from seqjax.train.step import Learner, minimise
+from seqjax.train.workdir import open_workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """Which clips."""
+
+    name: str = "moving_digits"
+    """Data set: moving_digits, or any video set of the TFDS catalogue with a train and a test split."""
+    config: str | None = "one_32"
+    """Configuration of the data set; its own default if None."""
+    test: str = "test"
+    """Split that is held out, or a part of one, such as test[:100]."""
+    data_dir: str | None = None
+    """Where prepared sets are; TFDS's own choice if None."""
+    in_memory: bool = True
+    """Whether the training clips are read once and kept in memory."""
+    batch: int = 16
+    """Clips per optimiser step, over all devices."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The recipe."""
+
+    model: convlstm.Config = convlstm.Config(features=(32, 32))
+    """The network."""
+    data: Data = Data()
+    """The clips."""
+    optimizer: Optimizer = Optimizer(learning_rate=3e-3, schedule="cosine", clip_norm=5.0)
+    """The optimiser."""
+    loop: Loop = Loop(steps=1200, log_every=25, evaluate_every=400, sample_every=400, save_every=200)
+    """Length and cadences of training."""
+    seed: int = 0
+    """Of the parameters and the order of the clips."""
+    workdir: str = "runs/convlstm"
+    """Where the run keeps everything; a run that is there already is continued."""
+    allow_change: tuple[str, ...] = ()
+    """Fields that may differ from those of the run that is already there, such as loop.steps."""
+
+
+PRESETS = {
+    "cpu": Config(),
+    "paper": Config(
+        model=convlstm.Config(),
+        data=Data(config="two_64"),
+        optimizer=Optimizer(name="rmsprop", learning_rate=1e-3),
+        loop=Loop(steps=200_000, log_every=100, evaluate_every=10_000, sample_every=10_000, save_every=2_000),
+        workdir="runs/convlstm-paper",
+    ),
+    "tiny": Config(
+        model=convlstm.Config.tiny(),
+        data=Data(config="tiny_16", batch=8),
+        loop=Loop(steps=40, log_every=1, evaluate_every=20, sample_every=20, save_every=5),
+        workdir="runs/convlstm-tiny",
+    ),
+}
+
+
+def run(config: Config) -> None:
+    """Train, measure beside the baselines, and report."""
+    start_distributed()
+    workdir = open_workdir(config.workdir, to_dict(config), allow=config.allow_change)
+    if report := finished(workdir, config.loop.steps):
+        console().print(f"{workdir}: finished, all {config.loop.steps} steps are done.")
+        return console().print(format_report(report))
+
+    train = open_source(config.data.name, split="train", config=config.data.config, data_dir=config.data.data_dir)
+    train = in_memory(train) if config.data.in_memory else train
+    test = open_source(
+        config.data.name, split=config.data.test, config=config.data.config, data_dir=config.data.data_dir
+    )
+    metric = frame_metrics(frames=config.model.future).on(functools.partial(future, config.model))
+    evaluation = Evaluation(convlstm.predict, metric, functools.partial(test_batches, config, test))
+    result = fit(
+        learner(config),
+        functools.partial(build, config),
+        functools.partial(training_batches, config, train),
+        loop=config.loop,
+        seed=config.seed,
+        workdir=workdir,
+        config=to_dict(config),
+        evaluation=evaluation,
+        sampling=Sampling(convlstm.predict, first_clips(test, 4), functools.partial(draw, config.model)),
+    )
+    measured = measure_baselines(config, train, evaluation)
+    if jax.process_index():
+        return None
+    report = write_report(
+        workdir,
+        metrics=result.figures,
+        baselines=measured,
+        higher_is_better=("psnr", "ssim"),
+        config=to_dict(config),
+        seed=config.seed,
+        steps=result.steps,
+        seconds=result.seconds,
+        seconds_to_first_step=result.seconds_to_first_step,
+        command=command_line(),
+    )
+    return console().print(format_report(report))
+
+
+def build(config: Config, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+    """The networks."""
+    return convlstm.build(config.model, rngs)
+
+
+def learner(config: Config) -> Learner:
+    """How they are trained."""
+    return minimise(convlstm.loss, make_optimizer(config.optimizer, config.loop.steps))
+
+
+def training_batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, np.ndarray]]:
+    """Shuffled clips from a step on, this process's part of each batch."""
+    return train_batches(
+        source,
+        batch_size=config.data.batch,
+        seed=config.seed,
+        start_step=step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        steps_per_call=config.loop.steps_per_call,
+    )
+
+
+def test_batches(config: Config, source: Source) -> Iterator[Mapping[str, np.ndarray]]:
+    """The held-out clips in order, this process's part of each batch."""
+    return eval_batches(
+        source,
+        batch_size=config.data.batch,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def first_clips(source: Source, number: int) -> dict[str, np.ndarray]:
+    """One batch of the first clips, the same on every process."""
+    return {"video": np.stack([source[i]["video"] for i in range(min(number, len(source)))])}
+
+
+def future(model: convlstm.Config, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    """The batch as the metric reads it."""
+    return {"target": convlstm.split_clip(model, batch["video"])[1], "weight": batch["weight"]}
+
+
+def measure_baselines(config: Config, train: Source, evaluation: Evaluation) -> dict[str, dict]:
+    """The figures of the predictions that need no training, through the same evaluation as the model's."""
+    mean = jnp.asarray(baselines.mean_frame(train[i] for i in range(len(train))))
+    steps = config.model.future
+    futures = {
+        "copy of the last frame": lambda context: baselines.copy_last(context, steps=steps),
+        "empty background": lambda context: baselines.constant(context, jnp.zeros_like(mean), steps=steps),
+        "mean frame of the training set": lambda context: baselines.constant(context, mean, steps=steps),
+    }
+
+    def measure(predict: Callable[[jax.Array], jax.Array]) -> dict:
+        def predict_clip(_: dict, batch: Mapping[str, jax.Array]) -> jax.Array:
+            return predict(convlstm.split_clip(config.model, batch["video"])[0])
+
+        return compile_evaluation(evaluation._replace(predict=predict_clip), {}, make_mesh())({}, {})
+
+    return {name: measure(predict) for name, predict in futures.items()}
+
+
+def draw(model: convlstm.Config, outputs: np.ndarray, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Context, then truth and prediction, side by side."""
+    video, predicted = batch["video"], np.asarray(unit_to_uint8(jnp.asarray(outputs)))
+    truth = video[:, model.context : model.context + model.future]
+    columns = {"context": video[:, : model.context], "truth": truth, "prediction": predicted}
+    return {"forecast": side_by_side(columns, starts={"truth": model.context, "prediction": model.context})}
+
+
+if __name__ == "__main__":
+    main(run, PRESETS, doc=__doc__)

@@ -1,0 +1,61 @@
+"""What can be wrong with the clips of the ConvLSTM recipe."""
+
+import shutil
+
+import pytest
+import tensorflow_datasets as tfds
+from recipes.recipes import start
+
+from experiments.prediction import convlstm as recipe
+from seqjax.data.source import open_source
+
+pytestmark = pytest.mark.xdist_group("recipes")
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data")
+    open_source("moving_digits", split="train", config="tiny_16", data_dir=path)
+    return path
+
+
+def fails(capsys, *options):
+    with pytest.raises(SystemExit) as stopped:
+        recipe.main(recipe.run, recipe.PRESETS, doc=recipe.__doc__, args=["tiny", *map(str, options)])
+    assert stopped.value.code == 2
+    return " ".join(capsys.readouterr().err.split())
+
+
+def test_a_record_that_is_damaged_on_disk(capsys, prepared, tmp_path):
+    damaged = tmp_path / "data"
+    shutil.copytree(prepared, damaged)
+    (shard,) = damaged.rglob("*train*array_record*")
+    clip = tfds.builder("moving_digits", config="tiny_16", data_dir=damaged).as_data_source(
+        "train", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )[7]
+    content = bytearray(shard.read_bytes())
+    content[content.index(clip) + len(clip) // 2] ^= 0x10
+    shard.write_bytes(content)
+    message = fails(capsys, "--workdir", tmp_path / "run", "--data.data-dir", damaged)
+    for part in ("Record 7", "moving_digits/tiny_16", str(damaged), "damaged", "run again to prepare"):
+        assert part in message
+
+
+def test_a_clip_that_the_network_cannot_take(capsys, prepared, tmp_path):
+    message = fails(capsys, "--workdir", tmp_path, "--data.data-dir", prepared, "--model.patch", 5)
+    assert "16x16" in message
+    assert "model.patch" in message
+
+
+def test_a_clip_that_is_too_short(capsys, prepared, tmp_path):
+    message = fails(capsys, "--workdir", tmp_path, "--data.data-dir", prepared, "--model.future", 50)
+    assert "model.future" in message
+
+
+def test_batch_that_the_devices_cannot_share(prepared, tmp_path):
+    process = start(
+        "prediction/convlstm", "--workdir", tmp_path, "--data.data-dir", prepared, "--data.batch", 6, devices=4
+    )
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    assert "batch of 6 cannot be divided by 4 devices" in " ".join(err.split())
