@@ -86,13 +86,15 @@ def _lstm_carry(params: LSTMParams, shape: tuple[int, ...]) -> LSTMCarry:
 
 
 def _lstm_project(params: LSTMParams, xs: Float[Array, "... C"] | None, affine: Affine) -> Array:
-    if (xs is None) != (params.input is None):
-        raise InputError(
-            f"lstm: the cell has {'no input kernel' if params.input is None else 'an input kernel'}, and xs is "
-            f"{'None' if xs is None else f'an array of shape {xs.shape}'}; give inputs to a cell built with "
-            "in_features, and xs=None with steps to a cell built without."
-        )
-    return params.bias if xs is None else affine(params.bias, params.input, xs)
+    if xs is not None and params.input is not None:
+        return affine(params.bias, params.input, xs)
+    if xs is None and params.input is None:
+        return params.bias
+    raise InputError(
+        f"lstm: the cell has {'no input kernel' if params.input is None else 'an input kernel'}, and xs is "
+        f"{'None' if xs is None else f'an array of shape {xs.shape}'}; give inputs to a cell built with in_features, "
+        "and xs=None with steps to a cell built without."
+    )
 
 
 def _lstm_step(params: LSTMParams, carry: LSTMCarry, z_t: Array, affine: Affine) -> tuple[LSTMCarry, Array]:

@@ -38,7 +38,8 @@ def stack(cells: Sequence[Cell], *, outputs: Literal["last", "all"] = "last") ->
         return cells[0].project(params[0], xs, affine)
 
     def step(params: tuple, carry: tuple, z_t: Tree, affine: Affine) -> tuple[tuple, Tree]:
-        after, ys = [], []
+        after: list[Tree] = []
+        ys: list[Tree] = []
         for cell, p, c in zip(cells, params, carry, strict=True):
             z = cell.project(p, ys[-1], affine) if ys else z_t
             c, y = cell.step(p, c, z, affine)

@@ -74,7 +74,7 @@ def _patches(inputs: Array, window: tuple[int, ...]) -> Array:
     padded = jnp.pad(inputs, padding)
     columns = []
     for index in range(math.prod(window)):
-        offsets = []
+        offsets: list[int] = []
         for k in reversed(window):
             index, offset = divmod(index, k)
             offsets.insert(0, offset)

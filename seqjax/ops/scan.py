@@ -19,6 +19,8 @@ Affine = Callable[[Array, Array, Array], Array]
 Step = Callable[[Tree, Tree, Tree], tuple[Tree, Tree]]
 """A plain step ``(params, carry, x_t) -> (carry, y_t)``."""
 
+WeightGradient = Literal["deferred", "autodiff"]
+
 
 class Cell(NamedTuple):
     """A recurrent cell as data: four pure functions that the scan puts together.
@@ -53,7 +55,7 @@ def unroll(
     time_axis: int = 1,
     remat: int | Literal["sqrt"] | None = None,
     unroll: int = 1,
-    weight_gradient: Literal["deferred", "autodiff"] = "deferred",
+    weight_gradient: WeightGradient = "deferred",
     implementation: linear.Implementation | None = None,
 ) -> tuple[Tree, Tree]:
     """Run a cell over time: ``h_t, y_t = f(θ, h_{t-1}, x_t)``; returns the last carry and all outputs.
@@ -141,7 +143,7 @@ def _affine(implementation: linear.Implementation | None, bias: Array, kernel: A
     return linear.affine(bias, kernel, inputs, implementation=implementation)
 
 
-def _as_cell(cell: Cell | Step, weight_gradient: str) -> tuple[Cell, str]:
+def _as_cell(cell: Cell | Step, weight_gradient: WeightGradient) -> tuple[Cell, WeightGradient]:
     if isinstance(cell, Cell):
         return cell, weight_gradient
 
@@ -176,11 +178,13 @@ def _time_major(
     found = {f"xs{jax.tree_util.keystr(path)}": x.shape[0] for path, x in jax.tree_util.tree_leaves_with_path(xs)}
     if steps is not None:
         found["steps"] = steps
-    flags = {"mask": mask, "resets": resets}
-    for name, flag in flags.items():
+    flags = {}
+    for name, flag in {"mask": mask, "resets": resets}.items():
+        if flag is not None and flag.ndim <= time_axis:
+            raise InputError(f"unroll: {name} has shape {flag.shape}; expected one flag per row and step, [*B, T].")
+        flags[name] = None if flag is None else jnp.moveaxis(flag, time_axis, 0)
         if flag is not None:
-            flags[name] = jnp.moveaxis(flag, time_axis, 0) if flag.ndim > time_axis else flag
-            found[name] = flags[name].shape[0] if flags[name].ndim else -1
+            found[name] = flag.shape[time_axis]
     if len(set(found.values())) != 1:
         raise InputError(
             f"unroll: the number of steps, read from axis {time_axis}, is {found or 'unknown'}; expected one number "

@@ -254,6 +254,7 @@ def test_cell_without_input_runs_for_the_steps_given():
         ({"mask": jnp.ones((3, 4), bool)}, "'mask': 4"),
         ({"resets": jnp.ones((2, 5), bool)}, r"have batch shape \(2,\)"),
         ({"lengths": jnp.array([1, 2])}, r"have batch shape \(5, 2\)"),
+        ({"mask": jnp.ones(5, bool)}, r"mask has shape \(5,\)"),
         ({"time_axis": 2}, "time_axis is 2"),
         ({"remat": 0}, "remat is 0"),
         ({"steps": 7}, "'steps': 7"),
