@@ -52,7 +52,7 @@ class Data:
     """Where prepared sets are; TFDS's own choice if None."""
     in_memory: bool = True
     """Whether the training clips are read once and kept in memory."""
-    batch: int = 16
+    batch: int = 8
     """Clips per optimiser step, over all devices."""
 
 
@@ -60,13 +60,13 @@ class Data:
 class Config:
     """The recipe."""
 
-    model: convlstm.Config = convlstm.Config(features=(32, 32))
+    model: convlstm.Config = convlstm.Config(features=(16, 16))
     """The network."""
     data: Data = Data()
     """The clips."""
-    optimizer: Optimizer = Optimizer(learning_rate=3e-3, schedule="cosine", clip_norm=5.0)
+    optimizer: Optimizer = Optimizer(learning_rate=4e-3, schedule="cosine", warmup=50, clip_norm=5.0)
     """The optimiser."""
-    loop: Loop = Loop(steps=1200, log_every=25, evaluate_every=400, sample_every=400, save_every=200)
+    loop: Loop = Loop(steps=2600, log_every=50, sample_every=650, save_every=200)
     """Length and cadences of training."""
     seed: int = 0
     """Of the parameters and the order of the clips."""
@@ -80,14 +80,14 @@ PRESETS = {
     "cpu": Config(),
     "paper": Config(
         model=convlstm.Config(),
-        data=Data(config="two_64"),
+        data=Data(config="two_64", batch=16),
         optimizer=Optimizer(name="rmsprop", learning_rate=1e-3),
         loop=Loop(steps=200_000, log_every=100, evaluate_every=10_000, sample_every=10_000, save_every=2_000),
         workdir="runs/convlstm-paper",
     ),
     "tiny": Config(
         model=convlstm.Config.tiny(),
-        data=Data(config="tiny_16", batch=8),
+        data=Data(config="tiny_16"),
         loop=Loop(steps=40, log_every=1, evaluate_every=20, sample_every=20, save_every=5),
         workdir="runs/convlstm-tiny",
     ),
