@@ -88,6 +88,7 @@ PRESETS = {
     "tiny": Config(
         model=convlstm.Config.tiny(),
         data=Data(config="tiny_16"),
+        optimizer=Optimizer(),
         loop=Loop(steps=40, log_every=1, evaluate_every=20, sample_every=20, save_every=5),
         workdir="runs/convlstm-tiny",
     ),
