@@ -111,7 +111,7 @@ def test_unknown_configuration(tmp_path):
     assert "'three_64'" in text
     assert "['two_64', 'one_32', 'stochastic_64', 'tiny_16']" in text
     taken = MovingDigitsConfig(name="two_64", frames=5)
-    assert "'stochastic_64']" in message("moving_digits", split="train", config=taken, data_dir=tmp_path)
+    assert "'tiny_16']" in message("moving_digits", split="train", config=taken, data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("split", ["training", "train[", "train[40:]"])
