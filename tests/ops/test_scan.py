@@ -137,20 +137,26 @@ def test_other_lengths_do_not_recompile():
     assert run._cache_size() == 1
 
 
+@pytest.fixture
+def float64():
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
 @EVERYTHING
 @pytest.mark.parametrize("space", [(), (3, 3)])
-def test_gradient_against_finite_differences(space, weight_gradient):
-    with jax.enable_x64(True):
-        arguments = make(space, batch=2, steps=4, dtype=jnp.float64, peephole="channel")
-        direction = random_like(arguments, 5)
+def test_gradient_against_finite_differences(space, weight_gradient, float64):
+    arguments = make(space, batch=2, steps=4, dtype=jnp.float64, peephole="channel")
+    direction = random_like(arguments, 5)
 
-        def value(scale):
-            moved = jax.tree.map(lambda a, d: a + scale * d, arguments, direction)
-            carry, ys = unroll(lstm, *moved, weight_gradient=weight_gradient, lengths=jnp.array([2, 4]))
-            return jnp.sum(jnp.sin(ys)) + jnp.sum(carry.c**2)
+    def value(scale):
+        moved = jax.tree.map(lambda a, d: a + scale * d, arguments, direction)
+        carry, ys = unroll(lstm, *moved, weight_gradient=weight_gradient, lengths=jnp.array([2, 4]))
+        return jnp.sum(jnp.sin(ys)) + jnp.sum(carry.c**2)
 
-        numeric = (value(1e-5) - value(-1e-5)) / 2e-5
-        np.testing.assert_allclose(jax.grad(value)(0.0), numeric, rtol=1e-8)
+    numeric = (value(1e-5) - value(-1e-5)) / 2e-5
+    np.testing.assert_allclose(jax.grad(value)(0.0), numeric, rtol=1e-8)
 
 
 def test_second_derivatives_of_the_deferred_gradient_equal_autodiff():
