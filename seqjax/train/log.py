@@ -174,7 +174,11 @@ class _Events:
         self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
+        try:
+            self._file.close()
+        except OSError:
+            # Where the last bytes cannot be written it leaves the file open, of which Python complains at exit.
+            self._file._py_recordio_writer.close()
 
 
 def _drop_after(path: Path, last: int) -> None:
