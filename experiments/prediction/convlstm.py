@@ -8,6 +8,10 @@ The same command starts or resumes. Presets: `cpu` trains a small network on one
 is what the tests run.
 Held out are digits of other writers. The report sets the model beside three predictions that need no training:
 the last frame copied, an empty background, and the mean frame of the training set.
+
+Measured: `cpu`, seed 0, two CPU cores, 4 min 25 s: MSE 23.09 per frame against 44.75 of the best baseline, SSIM 0.4869
+against 0.4747. It learns where the digit goes better than what it looks like: the shapes in its GIF are soft. `paper`
+has not been trained yet.
 """
 
 import dataclasses
