@@ -108,11 +108,9 @@ def fit(
     state = learner.init(nets, jax.random.fold_in(jax.random.key(seed), 1))
     evaluate = evaluation and compile_evaluation(evaluation, graphs, mesh)
     sample = sampling and compile_sampling(sampling, graphs)
-    calls, inner = (
-        loop.steps_per_call,
-        repeat(learner, loop.steps_per_call) if loop.steps_per_call > 1 else learner,
-    )
-    compiled = compile_step(inner, graphs, mesh, loop.parallel, inner_steps=calls)
+    calls = loop.steps_per_call
+    learner = repeat(learner, calls) if calls > 1 else learner
+    compiled = compile_step(learner, graphs, mesh, loop.parallel, inner_steps=calls)
     figures: dict[str, Any] = {}
     seconds_to_first_step = 0.0
 

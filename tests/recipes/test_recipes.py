@@ -143,6 +143,22 @@ def test_four_devices_give_the_curve_of_one(name, parallel, unbroken, tmp_path):
 
 
 @NAMES
+def test_several_steps_in_one_call_give_the_same_curve(name, unbroken, tmp_path):
+    finish(name, "--workdir", tmp_path, "--loop.steps-per-call", 5, "--loop.log-every", 5)
+    expected = [line for line in lines(unbroken[name][0]) if line["step"] % 5 == 0]
+    for ours, theirs in zip(lines(tmp_path), expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        for key in ours.keys() - {"kind"}:
+            np.testing.assert_allclose(ours[key], theirs[key], rtol=2e-3, err_msg=f"{key} at step {ours['step']}")
+
+
+@NAMES
+def test_steps_per_call_has_to_divide_the_cadences(name, capsys, tmp_path):
+    message = fails(name, capsys, "--workdir", tmp_path, "--loop.steps-per-call", 3)
+    assert "loop.steps: 40 is not a multiple of steps_per_call=3" in message
+
+
+@NAMES
 def test_a_truncated_checkpoint_is_named_and_kept_aside(name, unbroken, tmp_path):
     finish(name, "--workdir", tmp_path, "--loop.steps", 20)
     step = last_step(tmp_path)
