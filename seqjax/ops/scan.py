@@ -193,7 +193,7 @@ def _time_major(
     length = next(iter(found.values()))
     valid = flags["mask"]
     if lengths is not None:
-        valid = jnp.arange(length).reshape(-1, *[1] * lengths.ndim) < lengths[None]
+        valid = jnp.arange(length, dtype=lengths.dtype).reshape(-1, *[1] * lengths.ndim) < lengths[None]
     if valid is not None:
         xs = _where(valid, xs, jax.tree.map(jnp.zeros_like, xs))
     return xs, valid, flags["resets"], length

@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from seqjax.errors import InputError
 from seqjax.ops import linear
-from seqjax.ops.cells import LSTMCarry, lstm
+from seqjax.ops.cells import LSTMCarry, gru, gru_rcn, gru_reset_before, lstm, rnn, rnn_relu
 from seqjax.ops.scan import unroll
 
 
@@ -49,6 +49,84 @@ def test_dense_step_equals_numpy(peephole):
     np.testing.assert_allclose(h, expected_h, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(c, expected_c, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(y, h)
+
+
+def numpy_norm(x, scale):
+    """Ba et al. 2016, Eq. 4, over the last axis."""
+    return scale * (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
+
+
+def both(cell, **options):
+    """One step of the cell, and its float64 parameters, state and input."""
+    params = random_like(cell.init(jax.random.key(0), 3, 4, **options))
+    carry, x = random_like(cell.carry(params, (2,)), 1), random_like(jnp.zeros((2, 3)), 2)
+    carried, y = cell.step(params, carry, cell.project(params, x, linear.affine), linear.affine)
+    p, before, x = jax.tree.map(lambda a: np.asarray(a, np.float64), (params, carry, x))
+    return carried, y, p, before, x
+
+
+def identity(product, scale):
+    return product
+
+
+@pytest.mark.parametrize(("cell", "activation"), [(rnn, np.tanh), (rnn_relu, lambda x: np.maximum(x, 0))])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_rnn_step_equals_numpy(cell, activation, layer_norm):
+    carried, y, p, h, x = both(cell, layer_norm=layer_norm)
+    norm = numpy_norm if layer_norm else identity
+    scales = p.norm or (None, None)
+    expected = activation(norm(x @ p.input, scales[0]) + norm(h @ p.recurrent, scales[1]) + p.bias)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(carried, y)
+
+
+@pytest.mark.parametrize("cell", [gru, gru_reset_before], ids=["after", "before"])
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_gru_step_equals_numpy(cell, layer_norm):
+    """Cho et al. 2014, both versions, gate by gate; with scales, the gates r and z in one normalisation."""
+    carried, y, p, h, x = both(cell, layer_norm=layer_norm)
+    norm = numpy_norm if layer_norm else identity
+    a2, a1 = p.norm or (np.ones(12), np.ones(12))
+    gates = norm(x @ p.input[:, :8], a2[:8]) + norm(h @ p.recurrent[:, :8], a1[:8]) + p.bias[:8]
+    r, z = np.split(expit(gates), 2, axis=-1)
+    if cell is gru:
+        recurrent = r * (norm(h @ p.recurrent[:, 8:], a1[8:]) + p.candidate_bias)
+    else:
+        recurrent = norm((r * h) @ p.recurrent[:, 8:], a1[8:]) + p.candidate_bias
+    n = np.tanh(norm(x @ p.input[:, 8:], a2[8:]) + p.bias[8:] + recurrent)
+    np.testing.assert_allclose(y, (1 - z) * n + z * h, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(carried, y)
+
+
+def test_layer_normalised_lstm_step_equals_numpy():
+    """Ba et al. 2016, Eq. 20-22."""
+    carried, y, p, before, x = both(lstm, layer_norm=True)
+    gates = numpy_norm(before.h @ p.recurrent, p.norm.recurrent) + numpy_norm(x @ p.input, p.norm.input) + p.bias
+    i, f, g, o = np.split(gates, 4, axis=-1)
+    c = expit(f) * before.c + expit(i) * np.tanh(g)
+    np.testing.assert_allclose(carried.c, c, rtol=1e-5, atol=1e-6)
+    h = expit(o) * np.tanh(numpy_norm(c, p.norm.cell) + p.norm.cell_bias)
+    np.testing.assert_allclose(y, h, rtol=1e-5, atol=1e-6)
+
+
+def test_gru_rcn_gates_read_the_layer_below_and_its_candidate_does_not():
+    """Equal to ``gru_reset_before`` whose inputs are both maps, the second with no weight in the candidate."""
+    params = random_like(gru_rcn.init(jax.random.key(0), 2, 3, below_features=5, kernel_size=(3, 3)))
+    x, below = random_like((jnp.zeros((2, 4, 6, 5, 2)), jnp.zeros((2, 4, 6, 5, 5))), 1)
+    extended = jnp.concatenate([params.below, jnp.zeros((3, 3, 5, 3))], axis=-1)
+    joined = params.gru._replace(input=jnp.concatenate([params.gru.input, extended], axis=2))
+    _, expected = unroll(gru_reset_before, joined, None, jnp.concatenate([x, below], axis=-1))
+    np.testing.assert_allclose(unroll(gru_rcn, params, None, (x, below))[1], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_negated_update_gate_turns_one_blend_into_the_other():
+    """σ(-a) = 1 - σ(a): Chung et al. 2014 blend h' = (1-z)⊙h + z⊙n."""
+    y, _, p, h, x = both(gru)
+    sign = np.repeat([1.0, -1.0, 1.0], 4)
+    input_kernel, recurrent, bias = p.input * sign, p.recurrent * sign, p.bias * sign
+    r, z = np.split(expit(x @ input_kernel[:, :8] + h @ recurrent[:, :8] + bias[:8]), 2, axis=-1)
+    n = np.tanh(x @ input_kernel[:, 8:] + bias[8:] + r * (h @ recurrent[:, 8:] + p.candidate_bias))
+    np.testing.assert_allclose(y, (1 - z) * h + z * n, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("peephole", ["none", "channel", "full"])
