@@ -1,4 +1,4 @@
-"""Cells made of cells: layers within one step, and outputs fed back as inputs."""
+"""Cells made of cells: layers, feedback, residuals, both directions, dropout, learned initial states."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from seqjax.errors import InputError
-from seqjax.ops.scan import Affine, Cell
+from seqjax.ops.scan import Affine, Cell, unroll
 
 Tree = Any
 
@@ -106,3 +106,114 @@ def feedback(cell: Cell, readout: Callable[[Tree, Tree, Affine], tuple[Array, Tr
         return FeedbackCarry(inner, x), out_t
 
     return Cell(init, init, project, step)
+
+
+class Directions(NamedTuple):
+    """Parameters, or states, of both directions of ``bidirectional``."""
+
+    forward: Tree
+    """From the first step to the last."""
+    backward: Tree
+    """From the last valid step to the first."""
+
+
+def bidirectional(
+    cell: Cell, params: Directions, carry: Directions | None, xs: Tree, **options: Any
+) -> tuple[Directions, Float[Array, "... D"]]:
+    """Both directions over one sequence, outputs side by side: ``y_t = [y→_t ; y←_t]`` along the last axis.
+
+    Padding stays at the end of each row: the backward direction starts at the row's last valid step.
+
+    Args:
+      cell: of both directions.
+      params: of each, from ``cell.init`` twice.
+      carry: where each direction starts; None for zero states.
+      xs: as in ``unroll``.
+      options: of ``unroll``, but for ``reverse``.
+
+    Source: Schuster and Paliwal, *Bidirectional Recurrent Neural Networks*, 1997.
+    """
+    start = Directions(None, None) if carry is None else carry
+    forward, ys = unroll(cell, params.forward, start.forward, xs, **options)
+    backward, ys_backward = unroll(cell, params.backward, start.backward, xs, reverse=True, **options)
+    return Directions(forward, backward), jnp.concatenate([ys, ys_backward], axis=-1)
+
+
+def residual(cell: Cell) -> Cell:
+    """The same cell with its input added to its output: ``y_t = f(x_t, h_{t-1}) + x_t``, for equal shapes.
+
+    Source: Wu et al., *Google's Neural Machine Translation System*, 2016, Eq. 6.
+    """
+
+    def project(params: Tree, xs: Array, affine: Affine) -> tuple[Tree, Array]:
+        return cell.project(params, xs, affine), xs
+
+    def step(params: Tree, carry: Tree, z_t: tuple[Tree, Array], affine: Affine) -> tuple[Tree, Array]:
+        inner, x_t = z_t
+        carry, y_t = cell.step(params, carry, inner, affine)
+        if y_t.shape != x_t.shape:
+            raise InputError(
+                f"residual: the output {y_t.shape} and the input {x_t.shape} are added; expected equal shapes."
+            )
+        return carry, y_t + x_t
+
+    return cell._replace(project=project, step=step)
+
+
+class Dropped(NamedTuple):
+    """Parameters of a cell and the mask of this batch of sequences, for ``recurrent_dropout``."""
+
+    params: Tree
+    """Of the cell."""
+    mask: Float[Array, "... D"]
+    """From ``dropout_mask``, of the state's shape, or 1 for a spatial dimension."""
+
+
+def recurrent_dropout(cell: Cell) -> Cell:
+    """The same cell whose weights see the state through one mask for the whole sequence: ``W_h (m⊙h_{t-1})``.
+
+    The mask is on the inputs of the step's affine maps, so the state itself (and an LSTM's memory) is whole.
+    Unroll it with ``Dropped(params, dropout_mask(...))``, drawn anew for each batch; without dropout, unroll the
+    cell itself.
+
+    Source: Gal and Ghahramani, *A Theoretically Grounded Application of Dropout in Recurrent Neural Networks*, 2016.
+    """
+
+    def init(*args: Any, **options: Any) -> Tree:
+        raise InputError("recurrent_dropout.init: build Dropped from the cell's own parameters and a dropout_mask.")
+
+    def step(params: Dropped, carry: Tree, z_t: Tree, affine: Affine) -> tuple[Tree, Tree]:
+        mask = jax.lax.stop_gradient(params.mask)
+
+        def masked(bias: Array, kernel: Array, inputs: Array) -> Array:
+            return affine(bias, kernel, inputs * jnp.broadcast_to(mask, inputs.shape))
+
+        return cell.step(params.params, carry, z_t, masked)
+
+    return Cell(
+        init=init,
+        carry=lambda params, shape: cell.carry(params.params, shape),
+        project=lambda params, xs, affine: cell.project(params.params, xs, affine),
+        step=step,
+    )
+
+
+def dropout_mask(
+    key: PRNGKeyArray, rate: float, shape: Sequence[int], dtype: jnp.dtype = jnp.float32
+) -> Float[Array, "..."]:
+    """``m ~ Bernoulli(1 - rate) / (1 - rate)``: multiply by it to drop a share ``rate`` and keep the mean.
+
+    A dimension of size 1 shares its draw. So ``[B, T, D]`` is dropout between layers, and ``[B, 1, D]`` the variational
+    dropout of Gal and Ghahramani (2016), one draw per sequence.
+
+    Raises:
+      InputError: for a rate outside [0, 1).
+    """
+    if not 0 <= rate < 1:
+        raise InputError(f"dropout_mask: rate is {rate}; expected 0 <= rate < 1, the share that is dropped.")
+    return jax.random.bernoulli(key, 1 - rate, tuple(shape)).astype(dtype) / jnp.asarray(1 - rate, dtype)
+
+
+def learned_carry(start: Tree, shape: tuple[int, ...]) -> Tree:
+    """Learned initial states for a batch: each leaf ``[..., D]`` of one state, broadcast to ``[*shape, ..., D]``."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*shape, *leaf.shape)), start)

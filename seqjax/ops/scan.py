@@ -50,6 +50,7 @@ def unroll(
     lengths: Int[Array, "*B"] | None = None,
     mask: Bool[Array, "..."] | None = None,
     resets: Bool[Array, "..."] | None = None,
+    reset_carry: Tree | None = None,
     steps: int | None = None,
     reverse: bool = False,
     time_axis: int = 1,
@@ -73,7 +74,9 @@ def unroll(
         ``[T, *B, ...]`` when it is 0. None for a cell without input, with ``steps`` and ``carry`` given.
       lengths: ``[*B]``: step t of a row is valid when t < its length. Excludes ``mask``.
       mask: ``[*B, T]`` or ``[T, *B]`` as ``time_axis`` says: True where a step is valid; holes are allowed.
-      resets: as ``mask``: where True and valid, the row starts this step from the initial carry.
+      resets: as ``mask``: where True and valid, the row starts this step from ``reset_carry``.
+      reset_carry: leaves ``[*B, ...]``; the initial carry unless given. A sequence that goes on from the carry of an
+        earlier call wants the state of a new sequence here.
       steps: the number of steps T, needed only when ``xs`` is None.
       reverse: run from the last step to the first; outputs stay at the places of their inputs, so padding stays at
         the end, and the carry that comes back is the one after each row's first valid step.
@@ -100,6 +103,7 @@ def unroll(
     after = in_loop if remat is not None else linear.affine
     if carry is None:
         carry = _zero_carry(cell, params, xs)
+    start = carry if reset_carry is None else reset_carry
 
     def segment(params: Tree, start: Tree, carry: Tree, xs: Tree, flags: Tree) -> tuple[Tree, Tree]:
         zs = cell.project(params, xs, after)
@@ -111,11 +115,11 @@ def unroll(
 
     flags = Flags(valid, resets)
     if remat is None:
-        carry, ys = segment(params, carry, carry, xs, flags)
+        carry, ys = segment(params, start, carry, xs, flags)
     else:
         if xs is None:
             raise InputError("unroll: remat needs inputs; a cell without input (xs=None) stores one carry per step.")
-        carry, ys = _in_chunks(segment, params, carry, xs, flags, length, remat, reverse)
+        carry, ys = _in_chunks(segment, params, start, carry, xs, flags, length, remat, reverse)
     return carry, jax.tree.map(lambda y: jnp.moveaxis(y, 0, time_axis), ys)
 
 
@@ -360,6 +364,7 @@ def _kernel_gradient(affine: Affine, kernel: Array, xs: Array, d_values: Array) 
 def _in_chunks(
     segment: Callable,
     params: Tree,
+    start: Tree,
     carry: Tree,
     xs: Tree,
     flags: Flags,
@@ -376,7 +381,6 @@ def _in_chunks(
     if extra and flags.valid is None:
         batch = jax.tree.leaves(carry)[0].shape[:1]
         flags = flags._replace(valid=jnp.ones((length, *batch), bool))
-    start = carry
 
     def split(x: Array) -> Array:
         padded = jnp.pad(x, [(0, extra)] + [(0, 0)] * (x.ndim - 1))

@@ -7,8 +7,21 @@ import pytest
 
 from seqjax.errors import InputError
 from seqjax.ops import linear
-from seqjax.ops.cells import lstm
-from seqjax.ops.compose import FeedbackCarry, FeedbackParams, Teacher, feedback, stack
+from seqjax.ops.cells import gru, lstm
+from seqjax.ops.compose import (
+    Directions,
+    Dropped,
+    FeedbackCarry,
+    FeedbackParams,
+    Teacher,
+    bidirectional,
+    dropout_mask,
+    feedback,
+    learned_carry,
+    recurrent_dropout,
+    residual,
+    stack,
+)
 from seqjax.ops.scan import unroll
 
 
@@ -118,3 +131,75 @@ def test_forced_feedback_is_a_plain_unroll_over_the_truth():
 def test_feedback_has_no_parameters_of_its_own():
     with pytest.raises(InputError, match="FeedbackParams"):
         feedback(lstm, readout).init(jax.random.key(0), 2, 3)
+
+
+def gru_and_inputs(features=4, channels=2):
+    params = random_like(gru.init(jax.random.key(0), channels, features))
+    return params, random_like(jnp.zeros((3, 5, channels)), 1)
+
+
+def test_bidirectional_of_the_reversed_valid_prefix_swaps_the_directions():
+    forward, xs = gru_and_inputs()
+    params = Directions(forward, random_like(forward, 9))
+    swapped = Directions(params.backward, params.forward)
+    turned = jnp.stack([jnp.concatenate([x[:n][::-1], x[n:]]) for x, n in zip(xs, LENGTHS, strict=True)])
+    carry, ys = bidirectional(gru, params, None, xs, lengths=LENGTHS)
+    other_carry, other = bidirectional(gru, swapped, None, turned, lengths=LENGTHS)
+    expected = jnp.stack([jnp.concatenate([y[:n][::-1], y[n:]]) for y, n in zip(other, LENGTHS, strict=True)])
+    assert_close(ys, jnp.concatenate([expected[..., 4:], expected[..., :4]], axis=-1), 1e-6)
+    assert_close(carry, Directions(other_carry.backward, other_carry.forward), 1e-6)
+
+
+def test_residual_adds_the_input():
+    params, xs = gru_and_inputs(channels=4)
+    _, ys = unroll(residual(gru), params, None, xs, lengths=LENGTHS)
+    valid = jnp.arange(5)[None, :, None] < LENGTHS[:, None, None]
+    assert_close(ys, jnp.where(valid, unroll(gru, params, None, xs, lengths=LENGTHS)[1] + xs, 0), 1e-6)
+
+
+def test_residual_names_shapes_that_differ():
+    params, xs = gru_and_inputs()
+    with pytest.raises(InputError, match="residual: the output"):
+        unroll(residual(gru), params, None, xs)
+
+
+def test_recurrent_dropout_masks_what_the_weights_see():
+    """Oracle: a mask on the state's side of the kernel is the same as scaling the kernel's rows, where rows agree."""
+    params, xs = gru_and_inputs()
+    mask = jnp.array([2.0, 0.0, 2.0, 1.0])
+    dropped = Dropped(params, jnp.broadcast_to(mask, (3, 4)))
+    scaled = params._replace(recurrent=params.recurrent * mask[:, None])
+
+    def total(run):
+        return lambda params: jnp.sum(jnp.sin(run(params)[1]))
+
+    def ours(params):
+        return unroll(recurrent_dropout(gru), dropped._replace(params=params), None, xs, lengths=LENGTHS)
+
+    def theirs(params):
+        rows = params._replace(recurrent=params.recurrent * mask[:, None])
+        return unroll(gru, rows, None, xs, lengths=LENGTHS)
+
+    assert_close(ours(params), unroll(gru, scaled, None, xs, lengths=LENGTHS), 1e-6)
+    assert_close(jax.grad(total(ours))(params), jax.grad(total(theirs))(params))
+
+
+def test_dropout_mask_keeps_the_mean_and_shares_draws_along_dimensions_of_one():
+    mask = dropout_mask(jax.random.key(0), 0.25, (200, 1, 50))
+    assert set(np.unique(mask).tolist()) == {0.0, np.float32(1 / 0.75).item()}
+    assert abs(mask.mean() - 1) < 0.02  # four standard errors of 10,000 draws are 0.023
+    with pytest.raises(InputError, match=r"rate is 1\.0"):
+        dropout_mask(jax.random.key(0), 1.0, (2,))
+
+
+def test_learned_carry_gets_the_gradient_of_every_row():
+    params, xs = gru_and_inputs()
+
+    def total(start):
+        return jnp.sum(unroll(gru, params, learned_carry(start, (3,)), xs)[0])
+
+    def by_row(start):
+        return sum(jnp.sum(unroll(gru, params, start[None], xs[b : b + 1])[0]) for b in range(3))
+
+    start = random_like(jnp.zeros(4), 3)
+    assert_close(jax.grad(total)(start), jax.grad(by_row)(start))

@@ -129,6 +129,16 @@ def test_length_zero_returns_the_initial_carry():
     assert np.abs(ys[2]).min() > 0
 
 
+def test_a_reset_of_a_sequence_that_goes_on_starts_from_the_state_given():
+    """One row in two calls, a new sequence beginning in the second, equals two rows."""
+    params, carry, xs = make(batch=1, steps=6)
+    middle, _ = unroll(lstm, params, carry, xs[:, :3])
+    resets = jnp.array([[False, True, False]])
+    _, ys = unroll(lstm, params, middle, xs[:, 3:], resets=resets, reset_carry=carry)
+    assert_close(ys[:, 1:], unroll(lstm, params, carry, xs[:, 4:])[1], 1e-6)
+    assert_close(ys[:, :1], unroll(lstm, params, carry, xs)[1][:, 3:4], 1e-6)
+
+
 def test_other_lengths_do_not_recompile():
     params, carry, xs = make()
     run = jax.jit(lambda lengths: unroll(lstm, params, carry, xs, lengths=lengths))
