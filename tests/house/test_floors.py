@@ -29,6 +29,7 @@ NNX_BANNED = {
     *("Optimizer", "MultiMetric", "StateAxes", "DiffState", "sow", "perturb"),
 }
 BORDER = {"split", "merge", "state"}  # of modules and arrays, in one file
+BENCH = "experiments.bench."  # runs other libraries as their users do; no recipe imports it
 FILES = sorted([*ROOT.glob("seqjax/**/*.py"), *ROOT.glob("experiments/**/*.py")])
 
 
@@ -59,6 +60,8 @@ def test_arrows_point_down(path):
     for name in imports(path):
         if name in EVERYWHERE or not name.startswith(("seqjax", "experiments")):
             continue
+        if here.startswith(BENCH) and name.startswith(BENCH):
+            continue
         if here.startswith("experiments"):
             assert not name.startswith("experiments"), f"{here} imports another recipe: {name}"
         else:
@@ -72,6 +75,8 @@ def test_arrows_point_down(path):
 def test_outside_world_is_kept_out(path):
     here, relative = module_name(path), path.relative_to(ROOT).as_posix()
     roots = {name.split(".")[0] for name in imports(path)}
+    if here.startswith(BENCH):
+        roots -= {"torch"}
     for prefix, forbidden in FORBIDDEN.items():
         if here == prefix or here.startswith(f"{prefix}."):
             assert not {r for r in roots & forbidden if (relative, r) not in ALLOWED}, here
@@ -79,6 +84,8 @@ def test_outside_world_is_kept_out(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_flax_holds_parameters_and_nothing_else(path):
+    if module_name(path).startswith(BENCH):
+        return
     assert not {n for n in imports(path) if n.startswith(("flax.linen", "flax.training"))}
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "nnx":

@@ -1,0 +1,1 @@
+"""Benchmarks: each module a command that prints a table and writes JSON."""

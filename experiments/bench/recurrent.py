@@ -1,0 +1,194 @@
+"""Recurrent cells of seqjax next to those of other libraries: time of the forward pass and of a gradient step.
+
+    pip install -e ".[bench]"
+    python -m experiments.bench.recurrent [quick] --out bench/recurrent
+
+Each library runs in a process of its own, one at a time; at every grid point all are timed round after round, so that
+a slow minute of the machine meets all of them. A library that is not installed is left out and named. The table has
+medians, ratios to seqjax (above 1: seqjax is faster) and geometric means; ``results.json`` has every time, compile
+seconds, temporary memory of the compiled program, versions and the machine.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.bench.recurrent_peers import PEERS, Point
+from seqjax.train.command import command_line, main
+
+MODULES = {"flax.linen": "flax", "flax.nnx": "flax", "seqjax, unrolled": "seqjax"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is measured."""
+
+    out: str = "bench/recurrent"
+    """Directory of results.json and of the plot."""
+    grid: Literal["quick", "full"] = "full"
+    """A few points, to see that everything runs, or all."""
+    cells: tuple[str, ...] = ("lstm", "gru", "convlstm")
+    """Cells."""
+    peers: tuple[str, ...] = tuple(PEERS)
+    """Libraries; seqjax is always there."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of parameters and inputs."""
+    rounds: int = 3
+    """How often every library is timed at a point, in turns."""
+    seconds: float = 0.3
+    """Time of one library in one round, at least three calls."""
+
+
+PRESETS = {"full": Config(), "quick": Config(grid="quick", rounds=1, seconds=0.05)}
+
+
+def points(config: Config) -> list[Point]:
+    """The grid: batch, length and width one at a time around a middle, and the corners that hurt."""
+    if config.grid == "quick":
+        dense, spatial = [(1, 20, 64), (16, 64, 64)], [(8, 10, 16, 16)]
+    else:
+        dense = [(b, 64, 128) for b in (1, 16, 32, 64, 128)]
+        dense += [(32, t, 128) for t in (20, 256, 1024)] + [(32, 64, w) for w in (64, 256, 512)]
+        dense += [(1, 1024, 64), (1, 1024, 512), (128, 20, 512)]
+        spatial = [(8, 10, 32, 16), (8, 20, 16, 16), (2, 10, 16, 64), (1, 20, 64, 16)]
+    grid = [
+        Point(cell, b, t, w, 0, config.dtype) for cell in config.cells if cell in ("lstm", "gru") for b, t, w in dense
+    ]
+    if "convlstm" in config.cells:
+        grid += [Point("convlstm", b, t, w, side, config.dtype) for b, t, w, side in spatial]
+    return grid
+
+
+class Worker:
+    """A library in its own process."""
+
+    def __init__(self, name: str):
+        command = [sys.executable, "-m", "experiments.bench.recurrent_peers", name]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+
+    def ask(self, point: Point, gradient: bool, seconds: float) -> dict[str, Any]:
+        """One round at one point; the answer's "error" says why there are no times."""
+        task = {"point": point, "gradient": gradient, "seconds": seconds}
+        print(json.dumps(task), file=self.process.stdin, flush=True)
+        answer = self.process.stdout.readline() if self.process.stdout else ""
+        return json.loads(answer) if answer else {"error": "the process ended (out of memory?)"}
+
+    def stop(self) -> None:
+        """End the process."""
+        self.process.communicate()
+
+
+def measure(config: Config, console: Console) -> Iterator[dict[str, Any]]:
+    """One record per point, direction and library."""
+    wanted = dict.fromkeys(["seqjax", *config.peers])
+    here = {name for name in wanted if importlib.util.find_spec(MODULES.get(name, name))}
+    if absent := [name for name in wanted if name not in here]:
+        console.print(f"not installed, left out: {', '.join(absent)}")
+    for point in points(config):
+        names = [name for name in wanted if name in here and point.cell in PEERS[name][1]]
+        for gradient in (False, True):
+            workers = {name: Worker(name) for name in names}
+            answers: dict[str, list[dict]] = {name: [] for name in names}
+            for _ in range(config.rounds):
+                for name, worker in workers.items():
+                    answers[name].append(worker.ask(point, gradient, config.seconds))
+            for worker in workers.values():
+                worker.stop()
+            for name in names:
+                yield {"library": name, "gradient": gradient, **point._asdict(), **summary(answers[name])}
+
+
+def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Median over rounds of the rounds' medians, their spread, and what the library said of compiling."""
+    errors = [answer["error"] for answer in rounds if "error" in answer]
+    if errors:
+        return {"error": errors[0]}
+    medians = [answer["median"] for answer in rounds]
+    keep = ("compile_seconds", "temporary_bytes", "version")
+    return {
+        "seconds": statistics.median(medians),
+        "lowest": min(medians),
+        "highest": max(medians),
+        **{name: rounds[0][name] for name in keep},
+    }
+
+
+def table(records: list[dict[str, Any]], gradient: bool) -> Table:
+    """Milliseconds of seqjax, and each library's time over it."""
+    chosen = [record for record in records if record["gradient"] == gradient]
+    libraries = list(dict.fromkeys(record["library"] for record in chosen if record["library"] != "seqjax"))
+    result = Table(title="gradient step" if gradient else "forward pass")
+    for column in ("cell", "B", "T", "D", "side", "seqjax ms", *libraries):
+        result.add_column(column, justify="right")
+    by_point: dict[tuple, dict[str, dict]] = {}
+    for record in chosen:
+        by_point.setdefault(tuple(record[name] for name in Point._fields), {})[record["library"]] = record
+    ratios: dict[str, list[float]] = {}
+    for point, found in by_point.items():
+        ours = found["seqjax"].get("seconds", math.nan)
+        cells = [f"{ours * 1e3:.3g}"]
+        for library in libraries:
+            theirs = found.get(library, {}).get("seconds")
+            cells.append("" if library not in found else "failed" if theirs is None else f"{theirs / ours:.2f}")
+            if theirs is not None:
+                ratios.setdefault(library, []).append(theirs / ours)
+        result.add_row(*map(str, point[:5]), *cells)
+    means = [f"{statistics.geometric_mean(ratios[name]):.2f}" if name in ratios else "" for name in libraries]
+    result.add_row("geometric mean", "", "", "", "", "", *means, style="bold")
+    return result
+
+
+def plot(records: list[dict[str, Any]], path: Path) -> None:
+    """Time of a gradient step of each library over that of seqjax, a dot per point."""
+    import matplotlib.pyplot as plt
+
+    gradient = [record for record in records if record["gradient"] and "seconds" in record]
+    ours = {tuple(r[n] for n in Point._fields): r["seconds"] for r in gradient if r["library"] == "seqjax"}
+    figure, axes = plt.subplots(figsize=(7, 3.5), layout="constrained")
+    libraries = list(dict.fromkeys(r["library"] for r in gradient if r["library"] != "seqjax"))
+    for row, library in enumerate(libraries):
+        mine = [r for r in gradient if r["library"] == library]
+        ratios = [r["seconds"] / ours[tuple(r[n] for n in Point._fields)] for r in mine]
+        axes.plot(ratios, [row] * len(ratios), "o", alpha=0.5)
+    axes.axvline(1, color="black", linewidth=1)
+    axes.set(xscale="log", yticks=range(len(libraries)), yticklabels=libraries)
+    axes.set_xlabel("time of a gradient step / that of seqjax")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def run(config: Config) -> None:
+    """Measure, print, write."""
+    console = Console()
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    records = []
+    for record in measure(config, console):
+        records.append(record)
+        figure = f"{record['seconds'] * 1e3:.3g} ms" if "seconds" in record else record["error"]
+        names = " ".join(str(record[name]) for name in Point._fields[:5])
+        console.print(f"{names} {'gradient' if record['gradient'] else 'forward'} {record['library']}: {figure}")
+    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
+    written = {"command": command_line(), "config": dataclasses.asdict(config), "machine": machine}
+    (out / "results.json").write_text(json.dumps({**written, "records": records}, indent=1))
+    for gradient in (False, True):
+        console.print(table(records, gradient))
+    plot(records, out / "gradient.png")
+
+
+if __name__ == "__main__":
+    main(run, PRESETS, doc=__doc__)
