@@ -29,17 +29,14 @@ from seqjax.metrics import baselines
 from seqjax.metrics.frames import frame_metrics
 from seqjax.models.prediction import convlstm
 from seqjax.ops.image import unit_to_uint8
-from seqjax.train.command import command_line, main
-from seqjax.train.config import to_dict
-from seqjax.train.evaluate import Evaluation, Sampling, compile_evaluation
-from seqjax.train.loop import Loop, fit
+from seqjax.train.command import main
+from seqjax.train.evaluate import Evaluation, Predict, Sampling
+from seqjax.train.experiment import Experiment, run_experiment
+from seqjax.train.loop import Loop
 from seqjax.train.media import side_by_side
-from seqjax.train.mesh import make_mesh, start_distributed
+from seqjax.train.mesh import this_process
 from seqjax.train.optim import Optimizer, make_optimizer
-from seqjax.train.progress import console
-from seqjax.train.report import finished, format_report, write_report
 from seqjax.train.step import Learner, minimise
-from seqjax.train.workdir import open_workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,46 +98,25 @@ PRESETS = {
 
 def run(config: Config) -> None:
     """Train, measure beside the baselines, and report."""
-    start_distributed()
-    workdir = open_workdir(config.workdir, to_dict(config), allow=config.allow_change)
-    if report := finished(workdir, config.loop.steps):
-        console().print(f"{workdir}: finished, all {config.loop.steps} steps are done.")
-        return console().print(format_report(report))
+    run_experiment(config, functools.partial(prepare, config))
 
-    train = open_source(config.data.name, split="train", config=config.data.config, data_dir=config.data.data_dir)
-    train = in_memory(train) if config.data.in_memory else train
-    test = open_source(
-        config.data.name, split=config.data.test, config=config.data.config, data_dir=config.data.data_dir
-    )
+
+def prepare(config: Config) -> Experiment:
+    """The experiment, its data sets open."""
+    data = config.data
+    train = open_source(data.name, split="train", config=data.config, data_dir=data.data_dir)
+    train = in_memory(train) if data.in_memory else train
+    test = open_source(data.name, split=data.test, config=data.config, data_dir=data.data_dir)
     metric = frame_metrics(frames=config.model.future).on(functools.partial(future, config.model))
-    evaluation = Evaluation(convlstm.predict, metric, functools.partial(test_batches, config, test))
-    result = fit(
+    return Experiment(
         learner(config),
         functools.partial(build, config),
         functools.partial(training_batches, config, train),
-        loop=config.loop,
-        seed=config.seed,
-        workdir=workdir,
-        config=to_dict(config),
-        evaluation=evaluation,
-        sampling=Sampling(convlstm.predict, first_clips(test, 4), functools.partial(draw, config.model)),
-    )
-    measured = measure_baselines(config, train, evaluation)
-    if jax.process_index():
-        return None
-    report = write_report(
-        workdir,
-        metrics=result.figures,
-        baselines=measured,
+        Evaluation(convlstm.predict, metric, functools.partial(test_batches, config, test)),
+        Sampling(convlstm.predict, first_clips(test, 4), functools.partial(draw, config.model)),
+        functools.partial(predictions, config.model, train),
         higher_is_better=("psnr", "ssim"),
-        config=to_dict(config),
-        seed=config.seed,
-        steps=result.steps,
-        seconds=result.seconds,
-        seconds_to_first_step=result.seconds_to_first_step,
-        command=command_line(),
     )
-    return console().print(format_report(report))
 
 
 def build(config: Config, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
@@ -155,25 +131,15 @@ def learner(config: Config) -> Learner:
 
 def training_batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, np.ndarray]]:
     """Shuffled clips from a step on, this process's part of each batch."""
+    size, calls = config.data.batch, config.loop.steps_per_call
     return train_batches(
-        source,
-        batch_size=config.data.batch,
-        seed=config.seed,
-        start_step=step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        steps_per_call=config.loop.steps_per_call,
+        source, batch_size=size, seed=config.seed, start_step=step, steps_per_call=calls, **this_process()
     )
 
 
 def test_batches(config: Config, source: Source) -> Iterator[Mapping[str, np.ndarray]]:
     """The held-out clips in order, this process's part of each batch."""
-    return eval_batches(
-        source,
-        batch_size=config.data.batch,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
+    return eval_batches(source, batch_size=config.data.batch, **this_process())
 
 
 def first_clips(source: Source, number: int) -> dict[str, np.ndarray]:
@@ -186,23 +152,19 @@ def future(model: convlstm.Config, batch: Mapping[str, jax.Array]) -> dict[str, 
     return {"target": convlstm.split_clip(model, batch["video"])[1], "weight": batch["weight"]}
 
 
-def measure_baselines(config: Config, train: Source, evaluation: Evaluation) -> dict[str, dict]:
-    """The figures of the predictions that need no training, through the same evaluation as the model's."""
+def predictions(model: convlstm.Config, train: Source) -> dict[str, Predict]:
+    """The predictions that need no training, or only the average of it."""
     mean = jnp.asarray(baselines.mean_frame(train[i] for i in range(len(train))))
-    steps = config.model.future
-    futures = {
-        "copy of the last frame": lambda context: baselines.copy_last(context, steps=steps),
-        "empty background": lambda context: baselines.constant(context, jnp.zeros_like(mean), steps=steps),
-        "mean frame of the training set": lambda context: baselines.constant(context, mean, steps=steps),
+    futures: dict[str, Callable[[jax.Array], jax.Array]] = {
+        "copy of the last frame": functools.partial(baselines.copy_last, steps=model.future),
+        "empty background": lambda context: baselines.constant(context, jnp.zeros_like(mean), steps=model.future),
+        "mean frame of the training set": lambda context: baselines.constant(context, mean, steps=model.future),
     }
 
-    def measure(predict: Callable[[jax.Array], jax.Array]) -> dict:
-        def predict_clip(_: dict, batch: Mapping[str, jax.Array]) -> jax.Array:
-            return predict(convlstm.split_clip(config.model, batch["video"])[0])
+    def on_context(predict: Callable[[jax.Array], jax.Array]) -> Predict:
+        return lambda _, batch: predict(convlstm.split_clip(model, batch["video"])[0])
 
-        return compile_evaluation(evaluation._replace(predict=predict_clip), {}, make_mesh())({}, {})
-
-    return {name: measure(predict) for name, predict in futures.items()}
+    return {name: on_context(predict) for name, predict in futures.items()}
 
 
 def draw(model: convlstm.Config, outputs: np.ndarray, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

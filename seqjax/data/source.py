@@ -16,10 +16,11 @@ import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
+from seqjax.data.memory_tasks import AddingProblem, CopyMemory
 from seqjax.data.moving_digits import MovingDigits
 from seqjax.errors import InputError
 
-BUILDERS = (MovingDigits,)
+BUILDERS = (AddingProblem, CopyMemory, MovingDigits)
 """The sets of this package."""
 VIDEO_KEYS = {"moving_mnist": "image_sequence"}
 """What TFDS calls the clips of a set, where it is not ``video``."""

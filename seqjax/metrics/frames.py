@@ -1,30 +1,18 @@
 """How close predicted frames are to the true ones: MSE, MAE, PSNR and SSIM, on average and by frame."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 
 from seqjax.errors import InputError
+from seqjax.metrics.average import Totals, add, means, zeros
 from seqjax.metrics.metric import Figures, Metric
 from seqjax.ops import distances
 
 # Decibels that stand for an infinite PSNR. An 8-bit frame of 64x64 that differs in one pixel by one grey
 # level has 84 dB: only an identical frame gets here.
 PSNR_CAP = 100.0
-
-
-class Totals(NamedTuple):
-    """Sums over the examples so far, by name: [T] each, and "weight", [].
-
-    excess is what rounding has put into total too much, taken off with the next batch (Kahan summation).
-    """
-
-    total: dict[str, Array]
-    excess: dict[str, Array]
 
 
 def frame_metrics(*, frames: int, ssim: distances.SSIMVariant = "gauss11", data_range: float = 1.0) -> Metric:
@@ -48,9 +36,7 @@ def frame_metrics(*, frames: int, ssim: distances.SSIMVariant = "gauss11", data_
     """
 
     def init() -> Totals:
-        sums = {name: jnp.zeros(frames) for name in ("mse", "mae", "psnr", "ssim")}
-        sums["weight"] = jnp.zeros(())
-        return Totals(sums, jax.tree.map(jnp.zeros_like, sums))
+        return zeros(dict.fromkeys(("mse", "mae", "psnr", "ssim"), (frames,)))
 
     def accumulate(acc: Totals, outputs: Float[Array, "B T H W C"], batch: Mapping[str, Array]) -> Totals:
         target = batch["target"]
@@ -68,30 +54,12 @@ def frame_metrics(*, frames: int, ssim: distances.SSIMVariant = "gauss11", data_
             "psnr": jnp.minimum(psnr, PSNR_CAP),
             "ssim": distances.ssim(clipped, target, variant=ssim, data_range=data_range),
         }
-        return _add(acc, values, batch.get("weight", jnp.ones(len(target))))
+        return add(acc, values, batch.get("weight", jnp.ones(len(target))))
 
     return Metric(init, accumulate, _finish)
 
 
-def _add(acc: Totals, values: dict[str, Float[Array, "B T"]], weight: Float[Array, " B"]) -> Totals:
-    rows = weight[:, None]
-    # A padded row may hold NaN, and 0 · NaN is NaN: it is left out, not multiplied away.
-    sums = {name: jnp.sum(jnp.where(rows > 0, rows * value, 0.0), axis=0) for name, value in values.items()}
-    sums["weight"] = jnp.sum(weight)
-    owed = jax.tree.map(jnp.subtract, sums, acc.excess)
-    total = jax.tree.map(jnp.add, acc.total, owed)
-    excess = jax.tree.map(lambda new, old, value: (new - old) - value, total, acc.total, owed)
-    return Totals(total, excess)
-
-
 def _finish(acc: Totals) -> Figures:
-    sums = {name: np.float64(total) for name, total in acc.total.items()}
-    weight = sums.pop("weight")
-    if not weight:
-        raise InputError(
-            "frame_metrics: no example was accumulated, so there is nothing to average; expected at least "
-            "one of weight above 0: check that the evaluation split is not empty."
-        )
-    curves = {name: total / weight for name, total in sums.items()}
+    curves = means(acc, "frame_metrics")
     averages: Figures = {name: float(curve.mean()) for name, curve in curves.items()}
     return averages | {f"{name}_by_frame": curve.tolist() for name, curve in curves.items()}

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -101,6 +101,13 @@ def compile_step(
     )
 
 
+class Share(TypedDict):
+    """Which process of how many."""
+
+    process_index: int
+    process_count: int
+
+
 def start_distributed() -> None:
     """Joins the other processes of the run, if there are any; call it before anything else touches a device.
 
@@ -120,6 +127,11 @@ def start_distributed() -> None:
         )
     else:
         jax.distributed.initialize(num_processes=int(count), process_id=int(os.environ["JAX_PROCESS_ID"]))
+
+
+def this_process() -> Share:
+    """Which process this is and of how many, as the batches of ``seqjax.data.pipeline`` take it."""
+    return {"process_index": jax.process_index(), "process_count": jax.process_count()}
 
 
 def _detected_processes() -> int:

@@ -101,7 +101,7 @@ def test_environment_names_the_directory(shared_dir, monkeypatch):
 def test_unknown_name(tmp_path):
     text = message("moving_digit", split="train", data_dir=tmp_path)
     assert "'moving_digit'" in text
-    assert "['moving_digits']" in text
+    assert "['adding_problem', 'copy_memory', 'moving_digits']" in text
     assert "'mnist'" in message("mnists", split="train", data_dir=tmp_path)
     assert "'moving digits'" in message("moving digits", split="train", data_dir=tmp_path)
 

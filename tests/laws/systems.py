@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seqjax.models.prediction import convlstm
+from seqjax.models.recurrent import memory_tasks
 
 
 class System(NamedTuple):
@@ -32,6 +33,16 @@ def clips(config: Any, size: int) -> dict[str, np.ndarray]:
     return {"video": video}
 
 
+def marked_numbers(config: Any, size: int) -> dict[str, np.ndarray]:
+    """Two of six numbers are marked; the target is their sum."""
+    rng = np.random.default_rng(0)
+    numbers, marks = rng.random((size, 6)), np.zeros((size, 6))
+    for b in range(size):
+        marks[b, [b % 3, 3 + b % 2]] = 1
+    targets = (numbers * marks).sum(axis=1, keepdims=True)
+    return {"inputs": np.float32(np.stack([numbers, marks], axis=-1)), "targets": np.float32(targets)}
+
+
 SYSTEMS = {
     "prediction/convlstm": System(
         convlstm,
@@ -45,6 +56,19 @@ SYSTEMS = {
             7_585_296: {},
             11_550_224: {"features": (128, 128), "kernel": 1, "input_kernel": 9},
             8_830_480: {"kernel": 1, "input_kernel": 9},
+        },
+    ),
+    "recurrent/memory_tasks": System(
+        memory_tasks,
+        losses={"loss": ("reader",)},
+        batch=marked_numbers,
+        # No paper prints the counts of these networks. By hand, gates · D (C + D + 1) + readout; torch's second bias of
+        # the candidate (D) is part of its GRU, and so of ours.
+        published={
+            4 * 128 * (2 + 128 + 1) + 128 + 1: {},
+            64 * (2 + 64 + 1) + 64 + 1: {"cell": "rnn", "features": 64},
+            3 * 64 * (2 + 64 + 1) + 64 + 64 + 1: {"cell": "gru", "features": 64},
+            4 * 64 * (10 + 64 + 1) + 4 * 64 * (64 + 64 + 1) + 64 * 9 + 9: {"task": "copy", "features": 64, "layers": 2},
         },
     ),
 }

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-RECIPES = ("prediction/convlstm",)
+RECIPES = ("prediction/convlstm", "recurrent/memory_tasks")
 
 
 def module(name: str) -> Any:

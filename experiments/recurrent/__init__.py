@@ -1,0 +1,1 @@
+"""Recipes for recurrent networks on problems that probe their memory."""

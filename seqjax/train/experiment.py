@@ -1,0 +1,114 @@
+"""A recipe from first line to last: the run starts or resumes, is measured beside its baselines, and reports."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+import numpy as np
+from flax import nnx
+
+from seqjax.nn.split import Nets
+from seqjax.train.command import command_line
+from seqjax.train.config import to_dict
+from seqjax.train.evaluate import Evaluation, Predict, Sampling, compile_evaluation
+from seqjax.train.loop import Loop, fit
+from seqjax.train.mesh import make_mesh, start_distributed
+from seqjax.train.progress import console
+from seqjax.train.report import finished, format_report, write_report
+from seqjax.train.step import Learner
+from seqjax.train.workdir import open_workdir
+
+
+@runtime_checkable
+class Settings(Protocol):
+    """What every recipe's configuration has beside fields of its own; a frozen dataclass."""
+
+    @property
+    def loop(self) -> Loop:
+        """Length and cadences of training."""
+        ...
+
+    @property
+    def seed(self) -> int:
+        """Of the parameters and of all that is drawn."""
+        ...
+
+    @property
+    def workdir(self) -> str:
+        """Where the run keeps everything."""
+        ...
+
+    @property
+    def allow_change(self) -> tuple[str, ...]:
+        """Fields that may differ from those of the run that is already there."""
+        ...
+
+
+class Experiment(NamedTuple):
+    """What is trained, on what, and what it is compared with."""
+
+    learner: Learner
+    """From ``train.step``."""
+    build: Callable[[nnx.Rngs], Nets]
+    """Networks with fresh parameters."""
+    batches: Callable[[int], Iterator[Mapping[str, np.ndarray]]]
+    """``batches(step)``, as ``train.loop.fit`` takes them."""
+    evaluation: Evaluation
+    """What is measured of the model, and of the baselines."""
+    sampling: Sampling
+    """What is drawn."""
+    baselines: Callable[[], Mapping[str, Predict]]
+    """Predictions that need no training, by name: ``predict({}, batch)``. Called after training."""
+    higher_is_better: Collection[str] = ()
+    """Those of the metrics that are no errors."""
+
+
+def run_experiment(config: Settings, prepare: Callable[[], Experiment]) -> None:
+    """Train to the end of ``config.loop`` in ``config.workdir``, measure, write ``report.json`` and print it.
+
+    A run that is there already is continued; if it is finished its report is printed, and ``prepare`` (data sets are
+    opened there) is not called. Errors and ends are those of ``open_workdir`` and ``fit``.
+    """
+    start_distributed()
+    workdir = open_workdir(config.workdir, to_dict(config), allow=config.allow_change)
+    if report := finished(workdir, config.loop.steps):
+        console().print(f"{workdir}: finished, all {config.loop.steps} steps are done.")
+        return console().print(format_report(report))
+
+    experiment = prepare()
+    result = fit(
+        experiment.learner,
+        experiment.build,
+        experiment.batches,
+        loop=config.loop,
+        seed=config.seed,
+        workdir=workdir,
+        config=to_dict(config),
+        evaluation=experiment.evaluation,
+        sampling=experiment.sampling,
+    )
+    baselines = measure_baselines(experiment)
+    if jax.process_index():
+        return None
+    report = write_report(
+        workdir,
+        metrics=result.figures,
+        baselines=baselines,
+        higher_is_better=experiment.higher_is_better,
+        config=to_dict(config),
+        seed=config.seed,
+        steps=result.steps,
+        seconds=result.seconds,
+        seconds_to_first_step=result.seconds_to_first_step,
+        command=command_line(),
+    )
+    return console().print(format_report(report))
+
+
+def measure_baselines(experiment: Experiment) -> dict[str, dict[str, Any]]:
+    """The figures of the predictions that need no training, through the same evaluation as the model's."""
+
+    def measure(predict: Predict) -> dict[str, Any]:
+        return compile_evaluation(experiment.evaluation._replace(predict=predict), {}, make_mesh())({}, {})
+
+    return {name: measure(predict) for name, predict in experiment.baselines().items()}

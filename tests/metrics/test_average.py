@@ -1,0 +1,33 @@
+"""Oracle: NumPy's weighted average in float64 over all examples at once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax.errors import InputError
+from seqjax.metrics.average import average
+
+METRIC = average(("error", "hits"), lambda outputs, batch: {"error": jnp.abs(outputs), "hits": batch["hits"]})
+
+
+def test_mean_over_batches_of_any_size_with_padding_left_out():
+    rng = np.random.default_rng(0)
+    outputs, hits = np.float32(rng.normal(size=10)), np.float32(rng.integers(2, size=10))
+    accumulated, add = METRIC.init(), jax.jit(METRIC.accumulate)
+    for start in (0, 4, 8):
+        rows = [np.pad(x[start : start + 4], (0, max(0, start - 6)), constant_values=np.nan) for x in (outputs, hits)]
+        weight = jnp.asarray(~np.isnan(rows[0]), jnp.float32)
+        accumulated = add(accumulated, jnp.asarray(rows[0]), {"hits": jnp.asarray(rows[1]), "weight": weight})
+    expected = {"error": np.abs(np.float64(outputs)).mean(), "hits": hits.mean()}
+    assert METRIC.finish(accumulated) == pytest.approx(expected, rel=1e-6)
+
+
+def test_every_row_counts_without_weights():
+    accumulated = METRIC.accumulate(METRIC.init(), jnp.asarray([1.0, -3.0]), {"hits": jnp.asarray([0.0, 1.0])})
+    assert METRIC.finish(accumulated) == {"error": 2.0, "hits": 0.5}
+
+
+def test_nothing_seen_is_refused():
+    with pytest.raises(InputError, match="average: no example"):
+        METRIC.finish(METRIC.init())
