@@ -18,7 +18,7 @@ def load(library):
     cases = {}
     with np.load(GOLDEN / f"{library}.npz") as file:
         assert library in json.loads(file["versions"].item())
-        for key in set(file) - {"versions"}:
+        for key in sorted(set(file) - {"versions"}):  # in one order, which the workers of a parallel run share
             case, field, name = key.split(":", 2)
             fields = cases.setdefault(case, {})
             if name:
