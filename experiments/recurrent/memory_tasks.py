@@ -48,7 +48,7 @@ from seqjax.train.media import write_png
 from seqjax.train.mesh import this_process
 from seqjax.train.optim import Optimizer, make_optimizer
 from seqjax.train.plot import picture
-from seqjax.train.progress import console
+from seqjax.train.progress import show
 from seqjax.train.report import read_report
 from seqjax.train.restore import restore
 from seqjax.train.step import Learner, minimise
@@ -117,7 +117,7 @@ def run(config: Config) -> None:
         return run_experiment(config, functools.partial(prepare, config))
     runs: dict[str, Config] = {cell: alone(config, cell) for cell in config.cells}
     for cell, one in runs.items():
-        console().print(f"\n{cell}: {one.workdir}")
+        show(f"\n{cell}: {one.workdir}")
         run_experiment(one, functools.partial(prepare, one))
     return None if jax.process_index() else compare(config, runs)
 
@@ -216,8 +216,8 @@ def compare(config: Config, runs: Mapping[str, Config]) -> None:
     write_png(
         workdir / "comparison.png", plot(curves, norms, {name: next(iter(f.values())) for name, f in known.items()})
     )
-    console().print(tabulate(f"{DATA_SETS[task]} {config.data.config}", METRICS[task], known | found))
-    console().print(f"{workdir / 'comparison.png'}")
+    show(tabulate(f"{DATA_SETS[task]} {config.data.config}", METRICS[task], known | found))
+    show(f"{workdir / 'comparison.png'}")
 
 
 def gradient_norms(config: Config) -> dict[str, np.ndarray]:

@@ -85,7 +85,10 @@ def newton(
         every affine map as if its kernel had diagonal blocks: exact for the cells ``rnn``, ``lstm`` and ``gru``, an
         approximation of ``A`` (hence more iterations, the same solution) where channels also mix in other ways. A plain
         function's diagonal costs D products with ``A``, one after the other.
-      tolerance: of the residual, absolute, for the states; choose it above the rounding error of the largest state.
+      tolerance: of the residual, absolute, for the states; choose it above the rounding error of the largest state. It
+        bounds what is wrong at each step, not what a chaotic cell makes of it later: there, states that all agree with
+        the step before can be as far from ``unroll``'s as those are from exact arithmetic. Such a cell takes almost as
+        many iterations as steps, so a smaller ``max_iterations`` finds it out.
       max_iterations: converging in the last one counts.
       damping: ``λ ≥ 0``; replaces ``A`` by ``A/(1+λ)``. This is the transition ``(I-K)A`` of the Kalman filter
         that ELK runs for Levenberg-Marquardt steps, with its gain held at ``K = λ/(1+λ)``, the value for a predicted
@@ -364,7 +367,9 @@ def _trajectory_backward(system: _System, residuals: tuple, cotangents: tuple[Ar
         return _relative(residual, w, jnp.abs(d_states) + jnp.abs(_before(w, zero, backwards)), system.tolerance)
 
     cap = jnp.where(converged, system.max_iterations, 0)
-    w, _ = _solve(every, correction, sequential, error, jnp.zeros_like(states), system.tolerance, cap)
+    # The barrier keeps the compiler from evaluating the first residual of a constant by itself, slowly.
+    nothing = jax.lax.optimization_barrier(jnp.zeros_like(states))
+    w, _ = _solve(every, correction, sequential, error, nothing, system.tolerance, cap)
     d_params, d_start, d_before, d_zs = pull(d_states + _before(w, zero, backwards))
     if system.length:
         d_start = d_start + d_before[-1 if system.reverse else 0]

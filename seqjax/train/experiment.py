@@ -13,7 +13,7 @@ from seqjax.train.config import to_dict
 from seqjax.train.evaluate import Evaluation, Predict, Sampling, compile_evaluation
 from seqjax.train.loop import Loop, fit
 from seqjax.train.mesh import make_mesh, start_distributed
-from seqjax.train.progress import console
+from seqjax.train.progress import show
 from seqjax.train.report import finished, format_report, write_report
 from seqjax.train.step import Learner
 from seqjax.train.workdir import open_workdir
@@ -72,8 +72,8 @@ def run_experiment(config: Settings, prepare: Callable[[], Experiment]) -> None:
     start_distributed()
     workdir = open_workdir(config.workdir, to_dict(config), allow=config.allow_change)
     if report := finished(workdir, config.loop.steps):
-        console().print(f"{workdir}: finished, all {config.loop.steps} steps are done.")
-        return console().print(format_report(report))
+        show(f"{workdir}: finished, all {config.loop.steps} steps are done.")
+        return show(format_report(report))
 
     experiment = prepare()
     result = fit(
@@ -102,7 +102,7 @@ def run_experiment(config: Settings, prepare: Callable[[], Experiment]) -> None:
         seconds_to_first_step=result.seconds_to_first_step,
         command=command_line(),
     )
-    return console().print(format_report(report))
+    return show(format_report(report))
 
 
 def measure_baselines(experiment: Experiment) -> dict[str, dict[str, Any]]:

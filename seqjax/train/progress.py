@@ -62,7 +62,7 @@ class Progress:
     def print(self, text: Any) -> None:
         """Prints a line, or anything that rich can print, such as a table; above the bar if there is one."""
         if self._active:
-            self._console.print(text, soft_wrap=isinstance(text, str), highlight=False, markup=False)
+            show(text, self._console)
 
     def _rate(self, step: int) -> str:
         """Steps per second since the line before, unless that was of the same step or there is a bar."""
@@ -86,6 +86,11 @@ class Progress:
 def console() -> Console:
     """Returns rich's console for stdout, where a reader that goes away (`| head`) ends nothing."""
     return Console(file=_Sink(sys.stdout))  # type: ignore[arg-type]
+
+
+def show(text: Any, screen: Console | None = None) -> None:
+    """Prints a line as it is, however long, or anything that rich can print, such as a table; to stdout."""
+    (screen or console()).print(text, soft_wrap=isinstance(text, str), highlight=False, markup=False)
 
 
 def format_figures(figures: Mapping[str, Any]) -> str:
