@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int
 
 from seqjax.errors import InputError
-from seqjax.ops.scan import Cell, unroll
-
-Tree = Any
+from seqjax.ops.recurrence import Cell, Tree
+from seqjax.ops.scan import unroll
 
 
 def truncated(

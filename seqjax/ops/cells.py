@@ -26,7 +26,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from seqjax.errors import InputError
 from seqjax.ops.norm import layer_norm as normalise
-from seqjax.ops.scan import Affine, Cell
+from seqjax.ops.recurrence import Affine, Cell
 
 
 class Norm(NamedTuple):

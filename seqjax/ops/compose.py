@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from seqjax.errors import InputError
-from seqjax.ops.scan import Affine, Cell, unroll
+from seqjax.ops.recurrence import Affine, Cell
+from seqjax.ops.scan import unroll
 
 Tree = Any
 
@@ -106,6 +107,16 @@ def feedback(cell: Cell, readout: Callable[[Tree, Tree, Affine], tuple[Array, Tr
         return FeedbackCarry(inner, x), out_t
 
     return Cell(init, init, project, step)
+
+
+def with_carries(cell: Cell) -> Cell:
+    """The same cell whose output is ``(y_t, carry_t)``: unrolling it keeps the history of carries."""
+
+    def step(params: Tree, carry: Tree, z_t: Tree, affine: Affine) -> tuple[Tree, Tree]:
+        carry, y_t = cell.step(params, carry, z_t, affine)
+        return carry, (y_t, carry)
+
+    return cell._replace(step=step)
 
 
 class Directions(NamedTuple):

@@ -22,7 +22,9 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from seqjax.errors import InputError
 from seqjax.ops import linear
-from seqjax.ops.scan import Affine, Cell, unroll, with_carries
+from seqjax.ops.compose import with_carries
+from seqjax.ops.recurrence import Affine, Cell
+from seqjax.ops.scan import unroll
 
 Tree = Any
 

@@ -44,12 +44,18 @@ def affine(
             "Give inputs [*B, *space, C] and a kernel [*K, C, D] with the same C."
         )
     if math.prod(kernel.shape[:-2]) == 1:
-        outputs = inputs @ kernel.reshape(kernel.shape[-2:])
+        outputs = _multiply(kernel, inputs)
     elif implementation == "patches":
-        outputs = _patches(inputs, kernel.shape[:-2]) @ kernel.reshape(-1, kernel.shape[-1])
+        outputs = _multiply(kernel, _patches(inputs, kernel.shape[:-2]))
     else:
         outputs = _convolve(kernel, inputs)
     return jnp.broadcast_to(bias, outputs.shape) + outputs
+
+
+def _multiply(kernel: Array, inputs: Array) -> Array:
+    # As matrices: contracting two axes for the kernel's gradient makes XLA's CPU backend transpose copies of both.
+    rows = inputs.reshape(-1, inputs.shape[-1])
+    return (rows @ kernel.reshape(-1, kernel.shape[-1])).reshape(*inputs.shape[:-1], kernel.shape[-1])
 
 
 def _convolve(kernel: Array, inputs: Array) -> Array:

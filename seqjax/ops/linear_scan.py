@@ -2,7 +2,7 @@
 
 A cell is linear when its next state is ``a_t ⊙ h_{t-1} + b_t`` with coefficients that read the input alone. Then all
 states follow from one associative scan, in ``O(log T)`` dependent steps instead of ``T``. Such a cell has a
-``LinearStep`` for its step: ``unroll`` calls it once per step, ``parallel`` once for all.
+``LinearStep`` for its step, which ``unroll`` calls once per step or once for all.
 """
 
 import dataclasses
@@ -13,11 +13,10 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.nn import initializers
-from jaxtyping import Array, Bool, Float, Inexact, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Inexact, PRNGKeyArray
 
 from seqjax.errors import InputError
-from seqjax.ops import linear
-from seqjax.ops.scan import Affine, Cell, Flags, Tree, _time_major, _where, _zero_carry, _zeros_like
+from seqjax.ops.recurrence import Affine, Cell, Flags, Tree, where, zeros_like
 
 Method = Literal["associative", "sequential"]
 
@@ -88,10 +87,10 @@ def hold(a: Array, b: Array, start: Array, flags: Flags) -> tuple[Array, Array]:
     dense = a.ndim > b.ndim
     a = jnp.broadcast_to(a, (*b.shape, b.shape[-1]) if dense else b.shape)
     if flags.reset is not None:
-        b = _where(flags.reset, _apply(a, jnp.broadcast_to(start, b.shape)) + b, b)
-        a = _where(flags.reset, jnp.zeros_like(a), a)
+        b = where(flags.reset, _apply(a, jnp.broadcast_to(start, b.shape)) + b, b)
+        a = where(flags.reset, jnp.zeros_like(a), a)
     identity = jnp.broadcast_to(jnp.eye(b.shape[-1], dtype=a.dtype), a.shape) if dense else jnp.ones_like(a)
-    return _where(flags.valid, a, identity), _where(flags.valid, b, jnp.zeros_like(b))
+    return where(flags.valid, a, identity), where(flags.valid, b, jnp.zeros_like(b))
 
 
 def _check(a: Array, b: Array, time_axis: int) -> None:
@@ -188,42 +187,7 @@ class LinearStep:
         a, b = hold(*self.coefficients(params, zs), start, flags)
         carry, hs = linear_scan(a, b, carry, reverse=reverse, time_axis=0, method=method)
         ys = self.readout(params, hs, zs, affine)
-        return carry, _where(flags.valid, ys, _zeros_like(ys))
-
-
-def parallel(
-    cell: Cell,
-    params: Tree,
-    carry: Array | None,
-    xs: Tree,
-    *,
-    lengths: Int[Array, "*B"] | None = None,
-    mask: Bool[Array, "..."] | None = None,
-    resets: Bool[Array, "..."] | None = None,
-    reverse: bool = False,
-    time_axis: int = 1,
-    method: Method | None = None,
-) -> tuple[Array, Tree]:
-    """What ``unroll`` gives for a linear cell, to rounding, from one linear scan over all steps.
-
-    Arguments, results and errors are ``unroll``'s; ``method`` is ``linear_scan``'s. Everything outside the recurrence,
-    the readout included, is computed once for all steps.
-
-    Raises:
-      InputError: also for a cell whose step is no ``LinearStep``.
-    """
-    if not isinstance(cell.step, LinearStep):
-        raise InputError(
-            "parallel: the cell's step is no LinearStep, so its next state may not be linear in its state; give "
-            "min_gru, min_lstm, lru or a cell of your own with a LinearStep, or run this one with unroll."
-        )
-    xs, valid, resets, _ = _time_major(xs, lengths, mask, resets, None, time_axis)
-    if carry is None:
-        carry = _zero_carry(cell, params, xs)
-    zs = cell.project(params, xs, linear.affine)
-    flags = Flags(valid, resets)
-    carry, ys = cell.step.over_time(params, carry, carry, zs, flags, linear.affine, reverse=reverse, method=method)
-    return carry, jax.tree.map(lambda y: jnp.moveaxis(y, 0, time_axis), ys)
+        return carry, where(flags.valid, ys, zeros_like(ys))
 
 
 class MinParams(NamedTuple):

@@ -2,17 +2,27 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from seqjax.errors import InputError
-from seqjax.ops import linear, scan
+from seqjax.ops import linear
 from seqjax.ops.linear_scan import Method, linear_scan
+from seqjax.ops.recurrence import (
+    Affine,
+    Cell,
+    Step,
+    Tree,
+    advance,
+    affine_in_loop,
+    as_cell,
+    time_major,
+    zero_carry,
+)
 
-Tree = Any
 Jacobian = Literal["dense", "block", "diagonal"]
 
 
@@ -28,7 +38,7 @@ class NewtonInfo(NamedTuple):
 
 
 def newton(
-    cell: scan.Cell | scan.Step,
+    cell: Cell | Step,
     params: Tree,
     carry: Tree | None,
     xs: Tree,
@@ -108,24 +118,22 @@ def newton(
     2024; Gonzalez, Warrington, Smith and Linderman, *Towards Scalable and Stable Parallelization of Nonlinear
     RNNs*, NeurIPS 2024 (convergence, diagonal, damping); Danieli et al., *ParaRNN*, ICLR 2026 (blocks).
     """
-    _check(jacobian, tolerance, damping, isinstance(cell, scan.Cell))
-    whole, _ = scan._as_cell(cell, "autodiff")
-    xs, valid, resets, length = scan._time_major(xs, lengths, mask, resets, steps, time_axis)
+    _check(jacobian, tolerance, damping, isinstance(cell, Cell))
+    whole = as_cell(cell)
+    xs, flags, length = time_major(xs, lengths, mask, resets, steps, time_axis)
     if carry is None:
-        carry = scan._zero_carry(whole, params, xs)
+        carry = zero_carry(whole, params, xs)
     pack, unpack, widths = _packing(carry, jacobian, time_axis)
     zs = whole.project(params, xs, linear.affine)
     if xs is None:
         zs = jax.tree.map(lambda z: jnp.broadcast_to(z, (length, *z.shape)), zs)
 
-    def step(affine: scan.Affine, params: Tree, start: Array, before: Array, inputs: Tree) -> tuple[Array, Tree]:
-        # The scan's own body, run once.
-        once = scan._scan(whole, affine, affine, lambda body, carry, inputs, reverse: body(carry, inputs), False)
-        after, y_t = once(params, unpack(start), unpack(before), *inputs)
+    def step(affine: Affine, params: Tree, start: Array, before: Array, inputs: Tree) -> tuple[Array, Tree]:
+        after, y_t = advance(whole, affine, params, unpack(start), unpack(before), *inputs)
         return pack(after), y_t
 
-    true_step = functools.partial(step, functools.partial(scan._affine, None))
-    by_channel = isinstance(cell, scan.Cell) and jacobian != "dense"
+    true_step = functools.partial(step, functools.partial(affine_in_loop, None))
+    by_channel = isinstance(cell, Cell) and jacobian != "dense"
     model_step = functools.partial(step, _own_channel) if by_channel else true_step
     groups = widths if by_channel else (1,) * sum(widths)
     start = pack(carry)
@@ -135,7 +143,7 @@ def newton(
     system = _System(
         true_step, model_step, groups, jacobian, tolerance, max_iterations, damping, method, reverse, length
     )
-    inputs = zs, scan.Flags(valid, resets)
+    inputs = zs, flags
     states, info = _trajectory(system, params, start, inputs, initial)
     _, ys = system.all_steps(true_step, params, start, _before(states, start, reverse), inputs)
     last = states[0 if reverse else -1] if length else start
@@ -191,7 +199,7 @@ def _packed_guess(guess: Tree, carry: Tree, pack: Callable, shape: tuple[int, ..
 
 def _own_channel(bias: Array, kernel: Array, inputs: Array) -> Array:
     """``affine`` in value, but differentiated as if channel j of each block of outputs read channel j alone."""
-    outputs = scan._affine(None, bias, kernel, jax.lax.stop_gradient(inputs))
+    outputs = affine_in_loop(None, bias, kernel, jax.lax.stop_gradient(inputs))
     features = inputs.shape[-1]
     if kernel.shape[-1] % features:
         return outputs

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from seqjax.ops import cells
-from seqjax.ops.scan import Cell
+from seqjax.ops.recurrence import Cell
 
 
 class Case(NamedTuple):

@@ -71,7 +71,12 @@ def test_both_gradients_equal_the_loop_and_reach_every_parameter(case):
     arguments = make(case)
     expected = value_and_gradients(lambda *a: loop(case, *a), arguments)
     assert_close(value_and_gradients(scanned(case), arguments), expected)
-    assert_close(value_and_gradients(scanned(case, weight_gradient="autodiff"), arguments), expected)
+    for options in (
+        {"weight_gradient": "autodiff", "hoist": False},
+        {"hoist": False},
+        {"hoist": True, "saved": "carries"},
+    ):
+        assert_close(value_and_gradients(scanned(case, **options), arguments), expected)
     assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(expected))
 
 

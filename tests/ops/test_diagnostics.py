@@ -10,7 +10,8 @@ from seqjax.ops import diagnostics
 from seqjax.ops.cells import gru, lstm, rnn
 from seqjax.ops.compose import stack
 from seqjax.ops.linear import affine
-from seqjax.ops.scan import Cell, unroll
+from seqjax.ops.recurrence import Cell
+from seqjax.ops.scan import unroll
 
 KEY = jax.random.key(0)
 

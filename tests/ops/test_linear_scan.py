@@ -13,11 +13,14 @@ from hypothesis import strategies as st
 from seqjax.errors import InputError
 from seqjax.ops.cells import lstm
 from seqjax.ops.compose import stack
-from seqjax.ops.linear_scan import _combine, hold, linear_scan, lru, min_gru, min_lstm, parallel
-from seqjax.ops.scan import Flags, unroll
+from seqjax.ops.linear_scan import _combine, hold, linear_scan, lru, min_gru, min_lstm
+from seqjax.ops.recurrence import Flags
+from seqjax.ops.scan import unroll
 
 METHODS = ("associative", "sequential")
 CELLS = {"min_gru": min_gru, "min_lstm": min_lstm, "lru": lru}
+WAYS = ("associative", None)
+"""Of ``unroll`` to run a linear cell for all steps at once."""
 EACH_METHOD = pytest.mark.parametrize("method", METHODS)
 EACH_CELL = pytest.mark.parametrize("name", CELLS)
 
@@ -284,14 +287,13 @@ def lru_oracle(params, h, xs):
 ORACLES = {"min_gru": min_gru_oracle, "min_lstm": min_lstm_oracle, "lru": lru_oracle}
 
 
-@EACH_METHOD
+@pytest.mark.parametrize("method", ["sequential", *WAYS])
 @EACH_CELL
 def test_cell_equals_its_equations_in_numpy(name, method):
     arguments = make(name)
     exact = jax.tree.map(lambda x: np.asarray(x, np.complex128 if jnp.iscomplexobj(x) else np.float64), arguments)
     expected = ORACLES[name](*exact)
-    for run in (functools.partial(parallel, method=method), unroll):
-        assert_close(jax.jit(functools.partial(run, CELLS[name]))(*arguments), expected)
+    assert_close(jax.jit(functools.partial(unroll, CELLS[name], method=method))(*arguments), expected)
 
 
 @pytest.mark.parametrize("name", ["min_gru", "min_lstm"])
@@ -310,7 +312,7 @@ def test_equals_the_papers_log_space_formula(name):
     total = np.cumsum(np.concatenate([np.zeros_like(log_keep[:, :1]), log_keep], axis=1), axis=1)
     values = np.concatenate([np.log(np.asarray(carry, np.float64))[:, None], log_take + log_g], axis=1)
     expected = np.exp(total + np.logaddexp.accumulate(values - total, axis=1))[:, 1:]
-    assert_close(parallel(CELLS[name], params, carry, xs, method="associative"), (expected[:, -1], expected))
+    assert_close(unroll(CELLS[name], params, carry, xs, method="associative"), (expected[:, -1], expected))
 
 
 ROWS, STEPS = 3, 6
@@ -321,11 +323,10 @@ FLAGS = st.lists(st.booleans(), min_size=ROWS * STEPS, max_size=ROWS * STEPS).ma
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def outputs_and_gradients(name, method, options, arguments, flags):
-    """Of ``unroll`` where the method is None; with respect to parameters, carry and inputs."""
-    run = unroll if method is None else functools.partial(parallel, method=method)
+    """With respect to parameters, carry and inputs."""
 
     def value(*arguments):
-        outputs = run(CELLS[name], *arguments, **dict(options), **flags)
+        outputs = unroll(CELLS[name], *arguments, method=method, **dict(options), **flags)
         return scalar(outputs), outputs
 
     return jax.grad(value, (0, 1, 2), has_aux=True)(*arguments)
@@ -339,7 +340,8 @@ def test_parallel_equals_unroll_for_every_mask(reverse, name, data):
     flags = {"resets": data.draw(FLAGS, "resets"), "mask": data.draw(FLAGS, "mask")}
     arguments = make(name, seed=data.draw(st.integers(0, 9), "seed"))
     expected, *ours = (
-        outputs_and_gradients(name, method, (("reverse", reverse),), arguments, flags) for method in (None, *METHODS)
+        outputs_and_gradients(name, method, (("reverse", reverse),), arguments, flags)
+        for method in ("sequential", *WAYS)
     )
     for found in ours:
         assert_close(found, expected, 5e-5)
@@ -364,7 +366,7 @@ def test_hold_writes_masks_and_resets_into_the_coefficients(kind, method):
     assert_close((carry, jnp.where(valid.T[..., None], hs.swapaxes(0, 1), jnp.zeros_like(b))), expected)
 
 
-@EACH_METHOD
+@pytest.mark.parametrize("method", WAYS)
 @pytest.mark.parametrize(
     ("name", "space", "time_axis"),
     [("min_gru", (2, 3), 1), ("min_gru", (), 0), ("min_lstm", (3,), 0), ("lru", (), 0), ("lru", (), 1)],
@@ -373,7 +375,7 @@ def test_parallel_equals_unroll_without_flags(name, space, time_axis, method):
     """Convolutional cells, and time in front."""
     params, carry, xs = make(name, space=space)
     arguments, options = (params, carry, jnp.moveaxis(xs, 1, time_axis)), (("time_axis", time_axis),)
-    assert_close(*(outputs_and_gradients(name, m, options, arguments, {}) for m in (method, None)), 5e-5)
+    assert_close(*(outputs_and_gradients(name, m, options, arguments, {}) for m in (method, "sequential")), 5e-5)
 
 
 @EACH_CELL
@@ -381,8 +383,8 @@ def test_padding_may_hold_nan_and_length_zero_returns_the_carry(name):
     params, carry, xs = make(name)
     flags = {"lengths": jnp.array([0, 3, 6])}
     poisoned = jnp.where((jnp.arange(STEPS)[None] < flags["lengths"][:, None])[..., None], xs, jnp.nan)
-    expected = outputs_and_gradients(name, None, (), (params, carry, xs), flags)
-    for method in METHODS:
+    expected = outputs_and_gradients(name, "sequential", (), (params, carry, xs), flags)
+    for method in WAYS:
         clean = outputs_and_gradients(name, method, (), (params, carry, xs), flags)
         assert_close(outputs_and_gradients(name, method, (), (params, carry, poisoned), flags), clean, 0)
         assert_close(clean, expected, 5e-5)
@@ -395,8 +397,8 @@ def test_padding_may_hold_nan_and_length_zero_returns_the_carry(name):
 @EACH_CELL
 def test_no_carry_is_the_zero_carry(name):
     params, carry, xs = make(name)
-    expected = parallel(CELLS[name], params, jnp.zeros_like(carry), xs)
-    assert_close(parallel(CELLS[name], params, None, xs), expected, 0)
+    expected = unroll(CELLS[name], params, jnp.zeros_like(carry), xs)
+    assert_close(unroll(CELLS[name], params, None, xs), expected, 0)
     assert_close(unroll(CELLS[name], params, None, xs), expected)
 
 
@@ -407,7 +409,7 @@ def test_cell_gradient_against_finite_differences(name, float64):
     @jax.jit
     def value(scale):
         moved = jax.tree.map(lambda x, d: x + scale.astype(x.dtype) * d, arguments, direction)
-        return scalar(parallel(CELLS[name], *moved, lengths=jnp.array([0, 4, 6]), method="associative"))
+        return scalar(unroll(CELLS[name], *moved, lengths=jnp.array([0, 4, 6]), method="associative"))
 
     step = jnp.float64(1e-5)
     numeric = (value(step) - value(-step)) / 2e-5
@@ -418,8 +420,8 @@ def test_cell_gradient_against_finite_differences(name, float64):
 def test_bfloat16_is_finite_and_close(name):
     arguments = make(name, dtype=jnp.bfloat16)
     exact = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.bfloat16 else x, arguments)
-    expected = outputs_and_gradients(name, None, (), exact, {})[1]
-    for method in METHODS:
+    expected = outputs_and_gradients(name, "sequential", (), exact, {})[1]
+    for method in WAYS:
         gradients, (carry, ys) = outputs_and_gradients(name, method, (), arguments, {})
         assert (carry.dtype, ys.dtype) == (arguments[1].dtype, jnp.bfloat16)
         assert_close((carry, ys), expected, 5e-2)
@@ -429,13 +431,13 @@ def test_bfloat16_is_finite_and_close(name):
 @EACH_CELL
 def test_a_long_sequence_equals_unroll(name):
     params, carry, xs = make(name, rows=1, steps=4096)
-    expected = jax.jit(lambda x: unroll(CELLS[name], params, carry, x))(xs)
-    assert_close(jax.jit(lambda x: parallel(CELLS[name], params, carry, x, method="associative"))(xs), expected)
+    expected = jax.jit(lambda x: unroll(CELLS[name], params, carry, x, method="sequential"))(xs)
+    assert_close(jax.jit(lambda x: unroll(CELLS[name], params, carry, x, method="associative"))(xs), expected)
 
 
 @EACH_CELL
 def test_every_parameter_gets_gradient(name):
-    for method in (None, *METHODS):
+    for method in ("sequential", *WAYS):
         gradient = outputs_and_gradients(name, method, (), make(name), {})[0][0]
         assert all((np.abs(g) > 0).all() for g in gradient)
 
@@ -445,7 +447,7 @@ def test_outputs_depend_on_the_past_alone(name):
     params, carry, xs = make(name, rows=1)
 
     def outputs(xs):
-        return parallel(CELLS[name], params, carry, xs, method="associative")[1][0].sum(-1)
+        return unroll(CELLS[name], params, carry, xs, method="associative")[1][0].sum(-1)
 
     jacobian = np.asarray(jax.jit(jax.jacobian(outputs))(xs))[:, 0].sum(-1)
     np.testing.assert_array_equal(np.triu(jacobian, 1), 0)
@@ -459,7 +461,7 @@ def test_layers_in_parallel_equal_a_stack_step_by_step():
     expected_carry, expected = unroll(stack(layers), params, carries, xs)
     carry = []
     for cell, p, c in zip(layers, params, carries, strict=True):
-        last, xs = parallel(cell, p, c, xs, method="associative")
+        last, xs = unroll(cell, p, c, xs, method="associative")
         carry.append(last)
     assert_close((tuple(carry), xs), (expected_carry, expected))
 
@@ -468,7 +470,7 @@ def test_layers_in_parallel_equal_a_stack_step_by_step():
 def test_forget_bias_sets_the_memory(name):
     """With inputs of zero the share of the state that is kept: ``σ(b)``, or ``σ(b)/(σ(b)+σ(0))``."""
     params = CELLS[name].init(jax.random.key(0), 2, 3, forget_bias=2.0)
-    (one, _), (zero, _) = (parallel(CELLS[name], params, c * jnp.ones((1, 3)), jnp.zeros((1, 1, 2))) for c in (1, 0))
+    (one, _), (zero, _) = (unroll(CELLS[name], params, c * jnp.ones((1, 3)), jnp.zeros((1, 1, 2))) for c in (1, 0))
     expected = sigmoid(2.0) if name == "min_gru" else sigmoid(2.0) / (sigmoid(2.0) + 0.5)
     np.testing.assert_allclose(one - zero, expected, rtol=1e-6)
 
@@ -490,6 +492,6 @@ def test_lru_starts_uniform_on_its_ring_and_never_leaves_the_disk():
 def test_a_cell_that_is_not_linear_is_refused():
     params = lstm.init(jax.random.key(0), 2, 2)
     with pytest.raises(InputError, match="LinearStep"):
-        parallel(lstm, params, None, jnp.zeros((1, 2, 2)))
+        unroll(lstm, params, None, jnp.zeros((1, 2, 2)), method="associative")
     with pytest.raises(InputError, match="in_features is 2 and features is 3"):
         lru.init(jax.random.key(0), 2, 3)

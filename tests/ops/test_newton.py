@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from seqjax.errors import InputError
 from seqjax.ops.cells import gru, gru_reset_before, lstm, rnn
-from seqjax.ops.compose import stack
+from seqjax.ops.compose import stack, with_carries
 from seqjax.ops.newton import newton
-from seqjax.ops.scan import unroll, with_carries
+from seqjax.ops.scan import unroll
 
 CELLS = {"rnn": rnn, "lstm": lstm, "gru": gru, "gru_reset_before": gru_reset_before}
 KINDS = ["dense", "block", "diagonal"]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from seqjax.errors import InputError
 from seqjax.ops import linear
 from seqjax.ops.cells import lstm
-from seqjax.ops.scan import unroll, with_carries
+from seqjax.ops.compose import with_carries
+from seqjax.ops.scan import unroll
 
 
 def random_like(tree, seed=0, scale=0.5):
@@ -78,6 +79,8 @@ def test_every_option_equals_the_loop(weight_gradient, data):
         "reverse": data.draw(st.booleans(), "reverse"),
         "remat": data.draw(st.sampled_from([None, 1, 2, 4, 9, "sqrt"]), "remat"),
         "unroll": data.draw(st.integers(1, 3), "unroll"),
+        "hoist": data.draw(st.sampled_from([None, True, False]), "hoist"),
+        "saved": data.draw(st.sampled_from(["products", "carries"]), "saved"),
         "implementation": data.draw(st.sampled_from([None, "xla", "patches"]), "implementation"),
     }
     kind = data.draw(st.sampled_from(["none", "lengths", "mask"]), "kind")
@@ -169,12 +172,13 @@ def test_gradient_against_finite_differences(space, weight_gradient, float64):
     np.testing.assert_allclose(jax.grad(value)(0.0), numeric, rtol=1e-8)
 
 
-def test_second_derivatives_of_the_deferred_gradient_equal_autodiff():
+@pytest.mark.parametrize("options", [{"hoist": True}, {"hoist": False}, {"saved": "carries"}], ids=str)
+def test_second_derivatives_of_the_deferred_gradient_equal_autodiff(options):
     params, carry, xs = make(peephole="channel", batch=2, steps=3)
 
     def hessian_product(weight_gradient):
         def value(params):
-            return jnp.sum(jnp.sin(unroll(lstm, params, carry, xs, weight_gradient=weight_gradient)[1]))
+            return jnp.sum(jnp.sin(unroll(lstm, params, carry, xs, weight_gradient=weight_gradient, **options)[1]))
 
         direction = random_like(params, 3)
 
@@ -274,6 +278,8 @@ def test_cell_without_input_runs_for_the_steps_given():
         ({"time_axis": 2}, "time_axis is 2"),
         ({"remat": 0}, "remat is 0"),
         ({"steps": 7}, "'steps': 7"),
+        ({"method": "associative"}, "no LinearStep"),
+        ({"method": "newton", "remat": 2}, "'newton', which takes no remat; remat is 2"),
     ],
 )
 def test_arguments_that_disagree_are_named(options, message):

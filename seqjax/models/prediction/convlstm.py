@@ -29,7 +29,8 @@ from seqjax.ops.compose import FeedbackCarry, FeedbackParams, Teacher, feedback,
 from seqjax.ops.image import depth_to_space, space_to_depth, uint8_to_unit
 from seqjax.ops.likelihood import bernoulli_cross_entropy
 from seqjax.ops.linear import affine
-from seqjax.ops.scan import Affine, unroll
+from seqjax.ops.recurrence import Affine
+from seqjax.ops.scan import unroll
 
 
 @dataclasses.dataclass(frozen=True)

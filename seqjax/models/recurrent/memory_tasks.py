@@ -26,7 +26,8 @@ from seqjax.errors import InputError
 from seqjax.ops import cells
 from seqjax.ops.compose import stack
 from seqjax.ops.diagnostics import gradient_norm_by_lag
-from seqjax.ops.scan import Cell, unroll
+from seqjax.ops.recurrence import Cell
+from seqjax.ops.scan import unroll
 
 Task = Literal["adding", "copy"]
 CellName = Literal["rnn", "rnn_relu", "lstm", "gru", "gru_reset_before"]
