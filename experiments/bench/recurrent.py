@@ -14,7 +14,6 @@ import importlib.util
 import json
 import math
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from rich.table import Table
 
 from experiments.bench.recurrent_peers import PEERS, Point
 from seqjax.train.command import command_line, main
+from seqjax.train.report import hardware, versions
 
 MODULES = {"flax.linen": "flax", "flax.nnx": "flax", "seqjax, unrolled": "seqjax"}
 
@@ -72,19 +72,32 @@ def points(config: Config) -> list[Point]:
 
 
 class Worker:
-    """A library in its own process."""
+    """A library in its own process, started again if it dies."""
 
     def __init__(self, name: str):
-        command = [sys.executable, "-m", "experiments.bench.recurrent_peers", name]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        self.name = name
+        self.process = self.start()
+
+    def start(self) -> subprocess.Popen[str]:
+        """The process; of a GPU's memory it takes what it needs, since all libraries are there at once."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "experiments.bench.recurrent_peers", self.name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
         )
 
     def ask(self, point: Point, gradient: bool, seconds: float) -> dict[str, Any]:
         """One round at one point; the answer's "error" says why there are no times."""
         task = {"point": point, "gradient": gradient, "seconds": seconds}
+        if self.process.poll() is not None:
+            self.process = self.start()
         print(json.dumps(task), file=self.process.stdin, flush=True)
         answer = self.process.stdout.readline() if self.process.stdout else ""
+        if not answer:
+            self.process.wait()
         return json.loads(answer) if answer else {"error": "the process ended (out of memory?)"}
 
     def stop(self) -> None:
@@ -98,18 +111,18 @@ def measure(config: Config, console: Console) -> Iterator[dict[str, Any]]:
     here = {name for name in wanted if importlib.util.find_spec(MODULES.get(name, name))}
     if absent := [name for name in wanted if name not in here]:
         console.print(f"not installed, left out: {', '.join(absent)}")
+    workers = {name: Worker(name) for name in wanted if name in here}
     for point in points(config):
-        names = [name for name in wanted if name in here and point.cell in PEERS[name][1]]
+        names = [name for name in workers if point.cell in PEERS[name][1]]
         for gradient in (False, True):
-            workers = {name: Worker(name) for name in names}
             answers: dict[str, list[dict]] = {name: [] for name in names}
             for _ in range(config.rounds):
-                for name, worker in workers.items():
-                    answers[name].append(worker.ask(point, gradient, config.seconds))
-            for worker in workers.values():
-                worker.stop()
+                for name in names:
+                    answers[name].append(workers[name].ask(point, gradient, config.seconds))
             for name in names:
                 yield {"library": name, "gradient": gradient, **point._asdict(), **summary(answers[name])}
+    for worker in workers.values():
+        worker.stop()
 
 
 def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
@@ -131,7 +144,7 @@ def table(records: list[dict[str, Any]], gradient: bool) -> Table:
     """Milliseconds of seqjax, and each library's time over it."""
     chosen = [record for record in records if record["gradient"] == gradient]
     libraries = list(dict.fromkeys(record["library"] for record in chosen if record["library"] != "seqjax"))
-    result = Table(title="gradient step" if gradient else "forward pass")
+    result = Table(box=None, title="gradient step" if gradient else "forward pass")
     for column in ("cell", "B", "T", "D", "side", "seqjax ms", *libraries):
         result.add_column(column, justify="right")
     by_point: dict[tuple, dict[str, dict]] = {}
@@ -182,9 +195,9 @@ def run(config: Config) -> None:
         figure = f"{record['seconds'] * 1e3:.3g} ms" if "seconds" in record else record["error"]
         names = " ".join(str(record[name]) for name in Point._fields[:5])
         console.print(f"{names} {'gradient' if record['gradient'] else 'forward'} {record['library']}: {figure}")
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    written = {"command": command_line(), "config": dataclasses.asdict(config), "machine": machine}
-    (out / "results.json").write_text(json.dumps({**written, "records": records}, indent=1))
+    where = {"command": command_line(), "versions": versions(), "hardware": hardware()}
+    written = where | {"config": dataclasses.asdict(config), "records": records}
+    (out / "results.json").write_text(json.dumps(written, indent=1) + "\n")
     for gradient in (False, True):
         console.print(table(records, gradient))
     plot(records, out / "gradient.png")

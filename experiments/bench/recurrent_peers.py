@@ -10,11 +10,12 @@ import json
 import os
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from experiments.bench.timing import Call, measure
 
 
 class Point(NamedTuple):
@@ -36,9 +37,6 @@ class Point(NamedTuple):
 
 KERNEL = (3, 3)
 
-Call = Callable[[], Any]
-"""Runs once and blocks until the result is there."""
-
 
 def inputs(point: Point) -> np.ndarray:
     """Standard normal, ``[B, T, *space, C]``."""
@@ -52,18 +50,16 @@ def _jax(point: Point, apply: Callable, params: Any, gradient: bool) -> tuple[Ca
     import jax
     import jax.numpy as jnp
 
+    from experiments.bench.timing import compiled
+
     params, xs = jax.tree.map(lambda x: jnp.asarray(x, point.dtype), (params, inputs(point)))
 
     def objective(params: Any, xs: Any) -> Any:
         return jnp.mean(jnp.square(apply(params, xs).astype(jnp.float32)))
 
-    function = jax.jit(jax.value_and_grad(objective) if gradient else apply)
-    start = time.perf_counter()
-    compiled = function.lower(params, xs).compile()
-    seconds = time.perf_counter() - start
-    memory = compiled.memory_analysis()
-    facts = {"compile_seconds": seconds, "temporary_bytes": getattr(memory, "temp_size_in_bytes", None)}
-    return lambda: jax.block_until_ready(compiled(params, xs)), facts
+    program = compiled(jax.value_and_grad(objective) if gradient else apply, params, xs)
+    facts = {"compile_seconds": program.seconds, "temporary_bytes": program.temporary_bytes}
+    return program.call, facts
 
 
 def seqjax(point: Point, gradient: bool, **options: Any) -> tuple[Call, dict]:
@@ -241,18 +237,6 @@ PEERS: dict[str, tuple[Callable[..., tuple[Call, dict]], tuple[str, ...], str]] 
     "torch": (torch, (*DENSE, *CONVOLUTIONAL), "torch"),
 }
 """By name: what builds the call, the cells it has, and the package whose version is recorded."""
-
-
-def measure(call: Call, seconds: float) -> list[float]:
-    """Times of single calls after one that is not counted: for the time given, and at least three."""
-    call()
-    times: list[float] = []
-    start = time.perf_counter()
-    while len(times) < 3 or time.perf_counter() - start < seconds:
-        before = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - before)
-    return times
 
 
 def work(name: str) -> None:

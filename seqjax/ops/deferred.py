@@ -70,73 +70,76 @@ def deferred(cell: Cell, loop: Loop, saved: Saved) -> Run:
     the step around those values and emits the cotangent ``ā_t`` of each. After the loop ``W̄ = Σ_t ā_t x_tᵀ`` is one
     contraction over time and batch.
     """
+    return functools.partial(_run, cell, loop, saved)
 
-    @jax.custom_vjp
-    def run(params: Tree, start: Tree, carry: Tree, xs: Tree, flags: Flags) -> tuple[Tree, Tree]:
-        return autodiff(cell, loop)(params, start, carry, xs, flags)
 
-    def forward(params: Tree, start: Tree, carry: Tree, xs: Tree, flags: Flags) -> tuple[Tree, Tree]:
-        def body(carry: Tree, inputs: tuple[Tree, Flags]) -> tuple[Tree, Tree]:
-            x_t, flag = inputs
-            z_t = loop.enter(cell, params, x_t)
-            before = restart(flag, start, carry)
-            tape = _Tape(loop.in_loop)
-            new, y_t = cell.step(params, before, z_t, tape.record)
-            kept = (tuple(tape.values), None if loop.hoist else z_t) if saved == "products" else None
-            return where(flag.valid, new, carry), (where(flag.valid, y_t, zeros_like(y_t)), before, kept)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _run(
+    cell: Cell, loop: Loop, saved: Saved, params: Tree, start: Tree, carry: Tree, xs: Tree, flags: Flags
+) -> tuple[Tree, Tree]:
+    return autodiff(cell, loop)(params, start, carry, xs, flags)
 
-        zs = loop.project(cell, params, xs) if loop.hoist else xs
-        carry, (ys, befores, kept) = loop.over(body, carry, (zs, flags))
-        if kept is not None and loop.hoist:
-            kept = kept[0], zs
-        return (carry, ys), (params, xs, befores, flags, kept)
 
-    def backward(residuals: Tree, cotangents: tuple[Tree, Tree]) -> tuple[Tree, ...]:
-        params, xs, befores, flags, kept = residuals
-        d_carry, d_ys = cotangents
-        projected, project_vjp = jax.vjp(functools.partial(loop.project, cell), params, xs)
-        if kept is None:
-            kept = jax.vmap(lambda before, z_t: _values(cell, loop.outside, params, before, z_t))(befores, projected)
-            kept = kept, projected
-        values, zs = kept
-        one_step = jax.tree.map(lambda x: x[0], (befores, zs))
-        kernels, kernels_vjp = jax.vjp(lambda p: _kernels(cell, loop.in_loop, p, *one_step), params)
-        direct = _bias_alone(cell, params, *one_step)
+def _forward(
+    cell: Cell, loop: Loop, saved: Saved, params: Tree, start: Tree, carry: Tree, xs: Tree, flags: Flags
+) -> tuple[Tree, Tree]:
+    def body(carry: Tree, inputs: tuple[Tree, Flags]) -> tuple[Tree, Tree]:
+        x_t, flag = inputs
+        z_t = loop.enter(cell, params, x_t)
+        before = restart(flag, start, carry)
+        tape = _Tape(loop.in_loop)
+        new, y_t = cell.step(params, before, z_t, tape.record)
+        kept = (tuple(tape.values), None if loop.hoist else z_t) if saved == "products" else None
+        return where(flag.valid, new, carry), (where(flag.valid, y_t, zeros_like(y_t)), before, kept)
 
-        def body(sums: tuple, inputs: tuple) -> tuple[tuple, tuple]:
-            d_carry, d_start, d_params = sums
-            before, z_t, flag, value, d_y = inputs
+    zs = loop.project(cell, params, xs) if loop.hoist else xs
+    carry, (ys, befores, kept) = loop.over(body, carry, (zs, flags))
+    if kept is not None and loop.hoist:
+        kept = kept[0], zs
+    return (carry, ys), (params, xs, befores, flags, kept)
 
-            def replay(params: Tree, before: Tree, z_t: Tree, taps: list[Array]) -> tuple[Tree, Tree]:
-                return cell.step(params, before, z_t, _Tape(loop.in_loop, kernels, value, taps).replay)
 
-            _, step_vjp = jax.vjp(replay, params, before, z_t, [jnp.zeros_like(v) for v in value])
-            zeros = zeros_like(d_carry)
-            d_new, d_kept = where(flag.valid, d_carry, zeros), where(flag.valid, zeros, d_carry)
-            d_p, d_before, d_z, d_value = step_vjp((d_new, where(flag.valid, d_y, zeros_like(d_y))))
-            if flag.reset is not None:
-                d_start = add(d_start, where(flag.reset, d_before, zeros))
-                d_before = where(flag.reset, zeros, d_before)
-            d_carry = d_before if flag.valid is None else add(d_before, d_kept)
-            return (d_carry, d_start, add(d_params, d_p)), (d_z if direct is None else None, d_value)
+def _backward(cell: Cell, loop: Loop, saved: Saved, residuals: Tree, cotangents: tuple[Tree, Tree]) -> tuple[Tree, ...]:
+    params, xs, befores, flags, kept = residuals
+    d_carry, d_ys = cotangents
+    projected, project_vjp = jax.vjp(functools.partial(loop.project, cell), params, xs)
+    if kept is None:
+        again = functools.partial(_values, cell, loop.outside, params)
+        kept = jax.vmap(again)(befores, projected), projected
+    values, zs = kept
+    one_step = jax.tree.map(lambda x: x[0], (befores, zs))
+    kernels, kernels_vjp = jax.vjp(lambda p: _kernels(cell, loop.in_loop, p, *one_step), params)
+    direct = _bias_alone(cell, params, *one_step)
 
-        sums = (d_carry, zeros_like(d_carry), zeros_like(params))
-        inputs = (befores, zs, flags, values, d_ys)
-        (d_carry, d_start, d_params), (d_zs, d_values) = loop.over(body, sums, inputs, backwards=True)
+    def body(sums: tuple, inputs: tuple) -> tuple[tuple, tuple]:
+        d_carry, d_start, d_params = sums
+        before, z_t, flag, value, d_y = inputs
 
-        def map_inputs(before: Tree, z_t: Tree, value: tuple[Array, ...]) -> list[Array]:
-            tape = _Tape(loop.in_loop, kernels, value, value)
-            cell.step(params, before, z_t, tape.replay)
-            return tape.inputs
+        def replay(params: Tree, before: Tree, z_t: Tree, taps: list[Array]) -> tuple[Tree, Tree]:
+            return cell.step(params, before, z_t, _Tape(loop.in_loop, kernels, value, taps).replay)
 
-        reads = jax.vmap(map_inputs)(befores, zs, values)
-        d_kernels = [_kernel_gradient(loop.outside, *map_) for map_ in zip(kernels, reads, d_values, strict=True)]
-        d_projected, d_xs = project_vjp(d_zs if direct is None else d_values[direct])
-        d_params = add(add(d_params, kernels_vjp(d_kernels)[0]), d_projected)
-        return d_params, d_start, d_carry, d_xs, None
+        _, step_vjp = jax.vjp(replay, params, before, z_t, [jnp.zeros_like(v) for v in value])
+        zeros = zeros_like(d_carry)
+        d_new, d_kept = where(flag.valid, d_carry, zeros), where(flag.valid, zeros, d_carry)
+        d_p, d_before, d_z, d_value = step_vjp((d_new, where(flag.valid, d_y, zeros_like(d_y))))
+        if flag.reset is not None:
+            d_start = add(d_start, where(flag.reset, d_before, zeros))
+            d_before = where(flag.reset, zeros, d_before)
+        d_carry = d_before if flag.valid is None else add(d_before, d_kept)
+        return (d_carry, d_start, add(d_params, d_p)), (d_z if direct is None else None, d_value)
 
-    run.defvjp(forward, backward)
-    return run
+    sums = (d_carry, zeros_like(d_carry), zeros_like(params))
+    inputs = (befores, zs, flags, values, d_ys)
+    (d_carry, d_start, d_params), (d_zs, d_values) = loop.over(body, sums, inputs, backwards=True)
+
+    reads = jax.vmap(functools.partial(_inputs, cell, loop.in_loop, params, kernels))(befores, zs, values)
+    d_kernels = [_kernel_gradient(loop.outside, *map_) for map_ in zip(kernels, reads, d_values, strict=True)]
+    d_projected, d_xs = project_vjp(d_zs if direct is None else d_values[direct])
+    d_params = add(add(d_params, kernels_vjp(d_kernels)[0]), d_projected)
+    return d_params, d_start, d_carry, d_xs, None
+
+
+_run.defvjp(_forward, _backward)
 
 
 class _Tape:
@@ -192,6 +195,15 @@ def _values(cell: Cell, affine: Affine, params: Tree, carry: Tree, z_t: Tree) ->
     tape = _Tape(affine)
     cell.step(params, carry, z_t, tape.record)
     return tuple(tape.values)
+
+
+def _inputs(
+    cell: Cell, affine: Affine, params: Tree, kernels: list[Array], carry: Tree, z_t: Tree, values: tuple[Array, ...]
+) -> list[Array]:
+    """What the step's affine maps read, in call order, around their values."""
+    tape = _Tape(affine, kernels, values, values)
+    cell.step(params, carry, z_t, tape.replay)
+    return tape.inputs
 
 
 def _bias_alone(cell: Cell, params: Tree, carry: Tree, z_t: Tree) -> int | None:

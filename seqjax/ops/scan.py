@@ -77,7 +77,8 @@ def unroll(
         step's operations want, gate activations too. Equal to rounding; forward-mode differentiation needs "autodiff".
       saved: what the deferred gradient keeps of each step: "products" keeps the carry and the values of the affine
         maps, and computes the gates' activations again; "carries" keeps the carry alone and computes the products
-        again too, those of all steps at once.
+        again too, those of all steps at once: less is kept between the passes, as a stack of layers feels, while the
+        peak of a single one grows (``experiments.bench.long_sequences``). ``remat`` bounds both.
       implementation: of the convolutions inside the loop, see ``seqjax.ops.linear.affine``; None chooses "patches"
         on CPU for small kernels and "xla" elsewhere.
 

@@ -1,0 +1,52 @@
+"""Timing one compiled call: what the benchmarks share."""
+
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+Call = Callable[[], Any]
+"""Runs once and blocks until the result is there."""
+
+
+class Compiled(NamedTuple):
+    """A function compiled for its arguments."""
+
+    call: Call
+    """Runs it on them."""
+    seconds: float
+    """What compiling took, tracing included."""
+    temporary_bytes: int | None
+    """Memory that the program wants besides its arguments and results, where the backend tells."""
+
+
+def compiled(function: Callable, *arguments: Any) -> Compiled:
+    """Compile for these arguments."""
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile()
+    seconds = time.perf_counter() - start
+    memory = getattr(program.memory_analysis(), "temp_size_in_bytes", None)
+    return Compiled(lambda: jax.block_until_ready(program(*arguments)), seconds, memory)
+
+
+def measure(call: Call, seconds: float) -> list[float]:
+    """Times of single calls after one that is not counted: for the time given, and at least three."""
+    call()
+    times: list[float] = []
+    start = time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - start < seconds:
+        before = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - before)
+    return times
+
+
+def in_turns(calls: dict[str, Call], rounds: int, seconds: float) -> dict[str, float]:
+    """The median time of each, all timed round after round, so that a slow minute of the machine meets all."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            times[name] += measure(call, seconds)
+    return {name: statistics.median(found) for name, found in times.items()}
