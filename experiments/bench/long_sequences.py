@@ -1,6 +1,6 @@
 """Long sequences: memory and time of a gradient step by what is stored, and Newton's iterations over time.
 
-    python -m experiments.bench.long_sequences --out bench/long_sequences
+    python -m experiments.bench.long_sequences --out runs/bench/long_sequences
 
 The first table compares ways to the gradient of a loss on the last state: temporary memory is what the compiled program
 says it wants, besides inputs and parameters. The second solves random and trained networks for all steps at once, with
@@ -46,7 +46,7 @@ SCHEMES: dict[str, dict[str, Any]] = {
 class Config:
     """What is measured."""
 
-    out: str = "bench/long_sequences"
+    out: str = "runs/bench/long_sequences"
     """Directory of results.json."""
     batch: int = 16
     """Sequences in the table of memory."""

@@ -1,7 +1,7 @@
 """Recurrent cells of seqjax next to those of other libraries: time of the forward pass and of a gradient step.
 
     pip install -e ".[bench]"
-    python -m experiments.bench.recurrent [quick] --out bench/recurrent
+    python -m experiments.bench.recurrent [quick] --out runs/bench/recurrent
 
 Each library runs in a process of its own, one at a time; at every grid point all are timed round after round, so that
 a slow minute of the machine meets all of them. A library that is not installed is left out and named. The table has
@@ -35,7 +35,7 @@ MODULES = {"flax.linen": "flax", "flax.nnx": "flax", "seqjax, unrolled": "seqjax
 class Config:
     """What is measured."""
 
-    out: str = "bench/recurrent"
+    out: str = "runs/bench/recurrent"
     """Directory of results.json and of the plot."""
     grid: Literal["quick", "full"] = "full"
     """A few points, to see that everything runs, or all."""

@@ -29,6 +29,8 @@ class Loop(NamedTuple):
     """Whether the inputs of all steps are projected before the loop, or each step's inside it."""
     in_loop: Affine
     """The affine map inside the loop."""
+    replayed: Affine
+    """The affine map whose gradient is taken inside the backward loop."""
     outside: Affine
     """The affine map of many steps at once."""
 
@@ -108,7 +110,7 @@ def _backward(cell: Cell, loop: Loop, saved: Saved, residuals: Tree, cotangents:
         kept = jax.vmap(again)(befores, projected), projected
     values, zs = kept
     one_step = jax.tree.map(lambda x: x[0], (befores, zs))
-    kernels, kernels_vjp = jax.vjp(lambda p: _kernels(cell, loop.in_loop, p, *one_step), params)
+    kernels, kernels_vjp = jax.vjp(lambda p: _kernels(cell, loop.replayed, p, *one_step), params)
     direct = _bias_alone(cell, params, *one_step)
 
     def body(sums: tuple, inputs: tuple) -> tuple[tuple, tuple]:
@@ -116,7 +118,7 @@ def _backward(cell: Cell, loop: Loop, saved: Saved, residuals: Tree, cotangents:
         before, z_t, flag, value, d_y = inputs
 
         def replay(params: Tree, before: Tree, z_t: Tree, taps: list[Array]) -> tuple[Tree, Tree]:
-            return cell.step(params, before, z_t, _Tape(loop.in_loop, kernels, value, taps).replay)
+            return cell.step(params, before, z_t, _Tape(loop.replayed, kernels, value, taps).replay)
 
         _, step_vjp = jax.vjp(replay, params, before, z_t, [jnp.zeros_like(v) for v in value])
         zeros = zeros_like(d_carry)
@@ -132,7 +134,7 @@ def _backward(cell: Cell, loop: Loop, saved: Saved, residuals: Tree, cotangents:
     inputs = (befores, zs, flags, values, d_ys)
     (d_carry, d_start, d_params), (d_zs, d_values) = loop.over(body, sums, inputs, backwards=True)
 
-    reads = jax.vmap(functools.partial(_inputs, cell, loop.in_loop, params, kernels))(befores, zs, values)
+    reads = jax.vmap(functools.partial(_inputs, cell, loop.replayed, params, kernels))(befores, zs, values)
     d_kernels = [_kernel_gradient(loop.outside, *map_) for map_ in zip(kernels, reads, d_values, strict=True)]
     d_projected, d_xs = project_vjp(d_zs if direct is None else d_values[direct])
     d_params = add(add(d_params, kernels_vjp(d_kernels)[0]), d_projected)

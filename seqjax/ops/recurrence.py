@@ -58,12 +58,16 @@ def restart(flag: Flags, start: Tree, carry: Tree) -> Tree:
     return carry if flag.reset is None else where(flag.reset, start, carry)
 
 
-def affine_in_loop(implementation: linear.Implementation | None, bias: Array, kernel: Array, inputs: Array) -> Array:
-    """The affine map as a step computes it; None chooses what is fast on this backend."""
-    if implementation is None:
+def affine_in_loop(implementation: linear.Implementation | None, gradient: bool = True) -> Affine:
+    """The affine map as a step computes it. None chooses what is fast on this backend: on CPU, XLA's own convolution
+    where it is only evaluated, and for small kernels that of patches where its gradient is taken inside the loop."""
+
+    def run(bias: Array, kernel: Array, inputs: Array) -> Array:
         small = math.prod(kernel.shape[:-2]) <= 25
-        implementation = "patches" if small and jax.default_backend() == "cpu" else "xla"
-    return linear.affine(bias, kernel, inputs, implementation=implementation)
+        patches = gradient and small and jax.default_backend() == "cpu"
+        return linear.affine(bias, kernel, inputs, implementation=implementation or ("patches" if patches else "xla"))
+
+    return run
 
 
 def as_cell(cell: Cell | Step) -> Cell:

@@ -70,8 +70,8 @@ def unroll(
         rest, chunk by chunk; "sqrt" chooses ⌈√T⌉, for O(√T) memory at the price of one more forward pass.
       unroll: how many steps the compiled loop holds in its body.
       hoist: True projects the inputs of all steps before the loop, in one product whose result is as large as all
-        gates of all steps; False projects each step's inside the loop. None chooses: inside for dense inputs of 8 rows
-        and more on CPU.
+        gates of all steps; False projects each step's inside the loop. None chooses: inside on CPU, from 8 rows of
+        dense inputs or 1,024 positions of convolutional ones.
       weight_gradient: "deferred" forms each weight's gradient in one contraction over all steps after the backward
         loop; "autodiff" adds it up step by step, as differentiating ``jax.lax.scan`` does, and saves all that the
         step's operations want, gate activations too. Equal to rounding; forward-mode differentiation needs "autodiff".
@@ -80,7 +80,7 @@ def unroll(
         again too, those of all steps at once: less is kept between the passes, as a stack of layers feels, while the
         peak of a single one grows (``experiments.bench.long_sequences``). ``remat`` bounds both.
       implementation: of the convolutions inside the loop, see ``seqjax.ops.linear.affine``; None chooses "patches"
-        on CPU for small kernels and "xla" elsewhere.
+        on CPU for the gradient of small kernels and "xla" elsewhere.
 
     Returns:
       ``(carry, ys)``: leaves ``[*B, ...]`` and ``[*B, T, ...]`` (or ``[T, *B, ...]``). No history of carries is
@@ -107,13 +107,16 @@ def unroll(
     if remat is not None and xs is None:
         raise InputError("unroll: remat needs inputs; a cell without input (xs=None) stores one carry per step.")
     chunk = length if remat is None else _chunk_length(remat, length)
-    in_loop = functools.partial(affine_in_loop, implementation)
     hoist = _hoists(xs) if hoist is None else hoist or xs is None
-    loop = Loop(chunk, reverse, unroll, hoist, in_loop, linear.affine if remat is None else in_loop)
+    in_autodiff = weight_gradient == "autodiff" or not isinstance(cell, Cell)
+    evaluated = affine_in_loop(implementation, gradient=in_autodiff)
+    differentiated = affine_in_loop(implementation)
+    outside = linear.affine if remat is None else differentiated
+    loop = Loop(chunk, reverse, unroll, hoist, evaluated, differentiated, outside)
     run: Run
     if isinstance(whole.step, LinearStep) and method != "sequential":
         run = functools.partial(_over_time, whole, whole.step, method, loop)
-    elif weight_gradient == "autodiff" or not isinstance(cell, Cell):
+    elif in_autodiff:
         run = autodiff(whole, loop)
     else:
         run = deferred(whole, loop, saved)
@@ -130,9 +133,11 @@ def _refuse(method: str, **arguments: Any) -> None:
 
 
 def _hoists(xs: Tree) -> bool:
-    """Measured on two cores: a projected sequence that leaves the cache costs more than the larger product saves."""
-    rows = [math.prod(x.shape[1:-1]) for x in jax.tree.leaves(xs) if x.ndim <= 3]
-    return jax.default_backend() != "cpu" or len(rows) != 1 or rows[0] < 8
+    """On CPU a projected sequence that leaves the cache costs more than one large product saves, unless a step's own
+    product is very small: measured on two cores, see ``experiments.bench.recurrent``."""
+    if xs is None or jax.default_backend() != "cpu":
+        return True
+    return any(math.prod(x.shape[1:-1]) < (8 if x.ndim <= 3 else 1024) for x in jax.tree.leaves(xs))
 
 
 def _over_time(
