@@ -64,26 +64,42 @@ def autodiff(cell: Cell, loop: Loop) -> Run:
     return run
 
 
-def deferred(cell: Cell, loop: Loop, saved: Saved) -> Run:
-    """The same values, with a gradient whose loop carries no weight gradient.
+def deferred(cell: Cell, loop: Loop, saved: Saved, evaluate: Run) -> Run:
+    """The values of ``evaluate``, which runs where no gradient is asked for, with no weight gradient in the loops.
 
     The forward loop stores, per step, the carry that the cell read and the value of each of its affine maps; or the
     carry alone, and the values of all steps are computed again side by side before the backward loop. This one replays
     the step around those values and emits the cotangent ``ā_t`` of each. After the loop ``W̄ = Σ_t ā_t x_tᵀ`` is one
     contraction over time and batch.
     """
-    return functools.partial(_run, cell, loop, saved)
+    return functools.partial(_run, cell, loop, saved, evaluate)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
 def _run(
-    cell: Cell, loop: Loop, saved: Saved, params: Tree, start: Tree, carry: Tree, xs: Tree, flags: Flags
+    cell: Cell,
+    loop: Loop,
+    saved: Saved,
+    evaluate: Run,
+    params: Tree,
+    start: Tree,
+    carry: Tree,
+    xs: Tree,
+    flags: Flags,
 ) -> tuple[Tree, Tree]:
-    return autodiff(cell, loop)(params, start, carry, xs, flags)
+    return evaluate(params, start, carry, xs, flags)
 
 
 def _forward(
-    cell: Cell, loop: Loop, saved: Saved, params: Tree, start: Tree, carry: Tree, xs: Tree, flags: Flags
+    cell: Cell,
+    loop: Loop,
+    saved: Saved,
+    evaluate: Run,
+    params: Tree,
+    start: Tree,
+    carry: Tree,
+    xs: Tree,
+    flags: Flags,
 ) -> tuple[Tree, Tree]:
     def body(carry: Tree, inputs: tuple[Tree, Flags]) -> tuple[Tree, Tree]:
         x_t, flag = inputs
@@ -101,7 +117,9 @@ def _forward(
     return (carry, ys), (params, xs, befores, flags, kept)
 
 
-def _backward(cell: Cell, loop: Loop, saved: Saved, residuals: Tree, cotangents: tuple[Tree, Tree]) -> tuple[Tree, ...]:
+def _backward(
+    cell: Cell, loop: Loop, saved: Saved, evaluate: Run, residuals: Tree, cotangents: tuple[Tree, Tree]
+) -> tuple[Tree, ...]:
     params, xs, befores, flags, kept = residuals
     d_carry, d_ys = cotangents
     projected, project_vjp = jax.vjp(functools.partial(loop.project, cell), params, xs)

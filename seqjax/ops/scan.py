@@ -71,7 +71,7 @@ def unroll(
       unroll: how many steps the compiled loop holds in its body.
       hoist: True projects the inputs of all steps before the loop, in one product whose result is as large as all
         gates of all steps; False projects each step's inside the loop. None chooses: inside on CPU, from 8 rows of
-        dense inputs or 1,024 positions of convolutional ones.
+        dense inputs, or from 1,024 positions of convolutional ones unless there is a deferred gradient.
       weight_gradient: "deferred" forms each weight's gradient in one contraction over all steps after the backward
         loop; "autodiff" adds it up step by step, as differentiating ``jax.lax.scan`` does, and saves all that the
         step's operations want, gate activations too. Equal to rounding; forward-mode differentiation needs "autodiff".
@@ -107,19 +107,20 @@ def unroll(
     if remat is not None and xs is None:
         raise InputError("unroll: remat needs inputs; a cell without input (xs=None) stores one carry per step.")
     chunk = length if remat is None else _chunk_length(remat, length)
-    hoist = _hoists(xs) if hoist is None else hoist or xs is None
     in_autodiff = weight_gradient == "autodiff" or not isinstance(cell, Cell)
     evaluated = affine_in_loop(implementation, gradient=in_autodiff)
     differentiated = affine_in_loop(implementation)
     outside = linear.affine if remat is None else differentiated
-    loop = Loop(chunk, reverse, unroll, hoist, evaluated, differentiated, outside)
-    run: Run
+
+    def loop(*, gradient_after: bool) -> Loop:
+        before = _hoists(xs, gradient_after) if hoist is None else hoist or xs is None
+        return Loop(chunk, reverse, unroll, before, evaluated, differentiated, outside)
+
+    run = autodiff(whole, loop(gradient_after=False))
     if isinstance(whole.step, LinearStep) and method != "sequential":
-        run = functools.partial(_over_time, whole, whole.step, method, loop)
-    elif in_autodiff:
-        run = autodiff(whole, loop)
-    else:
-        run = deferred(whole, loop, saved)
+        run = functools.partial(_over_time, whole, whole.step, method, loop(gradient_after=False))
+    elif not in_autodiff:
+        run = deferred(whole, loop(gradient_after=True), saved, run)
     if remat is not None:
         run = _in_chunks(run, chunk, length, reverse)
     carry, ys = run(params, start, carry, xs, flags)
@@ -132,12 +133,18 @@ def _refuse(method: str, **arguments: Any) -> None:
             raise InputError(f"unroll: method is {method!r}, which takes no {name}; {name} is {value!r}.")
 
 
-def _hoists(xs: Tree) -> bool:
+def _hoists(xs: Tree, gradient_after: bool) -> bool:
     """On CPU a projected sequence that leaves the cache costs more than one large product saves, unless a step's own
-    product is very small: measured on two cores, see ``experiments.bench.recurrent``."""
-    if xs is None or jax.default_backend() != "cpu":
+    product is very small, or a convolution's value is stored for the gradient after the loop anyway: measured on two
+    cores, see ``experiments.bench.recurrent``."""
+    if jax.default_backend() != "cpu" or xs is None:
         return True
-    return any(math.prod(x.shape[1:-1]) < (8 if x.ndim <= 3 else 1024) for x in jax.tree.leaves(xs))
+
+    def gains(x: Array) -> bool:
+        positions = math.prod(x.shape[1:-1])
+        return positions < 8 if x.ndim <= 3 else gradient_after or positions < 1024
+
+    return any(gains(x) for x in jax.tree.leaves(xs))
 
 
 def _over_time(
