@@ -28,6 +28,7 @@ from experiments.bench.recurrent_peers import PEERS, Point
 from seqjax.train.command import command_line, main
 from seqjax.train.report import hardware, versions
 
+JAX_PEERS = ("flax.linen", "flax.nnx", "haiku", "equinox", "keras")
 MODULES = {"flax.linen": "flax", "flax.nnx": "flax", "seqjax, unrolled": "seqjax"}
 
 
@@ -140,29 +141,51 @@ def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+FASTEST = "fastest JAX peer"
+
+
+def ratios(records: list[dict[str, Any]], gradient: bool) -> dict[tuple, dict[str, float]]:
+    """By point, each library's time over that of seqjax, and that of the fastest of the other JAX libraries."""
+    found: dict[tuple, dict[str, float]] = {}
+    for record in records:
+        if record["gradient"] == gradient:
+            seconds = found.setdefault(tuple(record[name] for name in Point._fields), {})
+            seconds[record["library"]] = record.get("seconds", math.nan)
+    for point, seconds in found.items():
+        ours = seconds.pop("seqjax")
+        found[point] = {name: theirs / ours for name, theirs in seconds.items()}
+        rivals = [ratio for name, ratio in found[point].items() if name in JAX_PEERS and not math.isnan(ratio)]
+        found[point] |= {FASTEST: min(rivals)} if rivals else {}
+    return found
+
+
 def table(records: list[dict[str, Any]], gradient: bool) -> Table:
     """Milliseconds of seqjax, and each library's time over it."""
-    chosen = [record for record in records if record["gradient"] == gradient]
-    libraries = list(dict.fromkeys(record["library"] for record in chosen if record["library"] != "seqjax"))
+    found = ratios(records, gradient)
+    columns = list(dict.fromkeys(name for by_library in found.values() for name in by_library))
     result = Table(box=None, title="gradient step" if gradient else "forward pass")
-    for column in ("cell", "B", "T", "D", "side", "seqjax ms", *libraries):
+    for column in ("cell", "B", "T", "D", "side", "seqjax ms", *columns):
         result.add_column(column, justify="right")
-    by_point: dict[tuple, dict[str, dict]] = {}
-    for record in chosen:
-        by_point.setdefault(tuple(record[name] for name in Point._fields), {})[record["library"]] = record
-    ratios: dict[str, list[float]] = {}
-    for point, found in by_point.items():
-        ours = found["seqjax"].get("seconds", math.nan)
-        cells = [f"{ours * 1e3:.3g}"]
-        for library in libraries:
-            theirs = found.get(library, {}).get("seconds")
-            cells.append("" if library not in found else "failed" if theirs is None else f"{theirs / ours:.2f}")
-            if theirs is not None:
-                ratios.setdefault(library, []).append(theirs / ours)
-        result.add_row(*map(str, point[:5]), *cells)
-    means = [f"{statistics.geometric_mean(ratios[name]):.2f}" if name in ratios else "" for name in libraries]
-    result.add_row("geometric mean", "", "", "", "", "", *means, style="bold")
+    ours = {
+        tuple(r[name] for name in Point._fields): r.get("seconds", math.nan)
+        for r in records
+        if (r["library"], r["gradient"]) == ("seqjax", gradient)
+    }
+    for point, by_library in found.items():
+        cells = [f"{by_library[name]:.2f}" if name in by_library else "" for name in columns]
+        result.add_row(*map(str, point[:5]), f"{ours[point] * 1e3:.3g}", *cells)
+    for kind, spatial in (("dense", False), ("convolutional", True)):
+        rows = [by_library for point, by_library in found.items() if (Point(*point).side > 0) == spatial]
+        if rows:
+            means = [geometric_mean([row[name] for row in rows if name in row]) for name in columns]
+            result.add_row(f"geometric mean, {kind}", "", "", "", "", "", *means, style="bold")
     return result
+
+
+def geometric_mean(values: list[float]) -> str:
+    """Of those that are there."""
+    numbers = [value for value in values if not math.isnan(value)]
+    return f"{statistics.geometric_mean(numbers):.2f}" if numbers else ""
 
 
 def plot(records: list[dict[str, Any]], path: Path) -> None:
