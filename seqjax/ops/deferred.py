@@ -72,35 +72,24 @@ def deferred(cell: Cell, loop: Loop, saved: Saved, evaluate: Run) -> Run:
     the step around those values and emits the cotangent ``ā_t`` of each. After the loop ``W̄ = Σ_t ā_t x_tᵀ`` is one
     contraction over time and batch.
     """
-    return functools.partial(_run, cell, loop, saved, evaluate)
+    return functools.partial(_run, _Plan(cell, loop, saved, evaluate))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
-def _run(
-    cell: Cell,
-    loop: Loop,
-    saved: Saved,
-    evaluate: Run,
-    params: Tree,
-    start: Tree,
-    carry: Tree,
-    xs: Tree,
-    flags: Flags,
-) -> tuple[Tree, Tree]:
-    return evaluate(params, start, carry, xs, flags)
+class _Plan(NamedTuple):
+    cell: Cell
+    loop: Loop
+    saved: Saved
+    evaluate: Run
 
 
-def _forward(
-    cell: Cell,
-    loop: Loop,
-    saved: Saved,
-    evaluate: Run,
-    params: Tree,
-    start: Tree,
-    carry: Tree,
-    xs: Tree,
-    flags: Flags,
-) -> tuple[Tree, Tree]:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _run(plan: _Plan, params: Tree, start: Tree, carry: Tree, xs: Tree, flags: Flags) -> tuple[Tree, Tree]:
+    return plan.evaluate(params, start, carry, xs, flags)
+
+
+def _forward(plan: _Plan, params: Tree, start: Tree, carry: Tree, xs: Tree, flags: Flags) -> tuple[Tree, Tree]:
+    cell, loop, saved, _ = plan
+
     def body(carry: Tree, inputs: tuple[Tree, Flags]) -> tuple[Tree, Tree]:
         x_t, flag = inputs
         z_t = loop.enter(cell, params, x_t)
@@ -117,9 +106,8 @@ def _forward(
     return (carry, ys), (params, xs, befores, flags, kept)
 
 
-def _backward(
-    cell: Cell, loop: Loop, saved: Saved, evaluate: Run, residuals: Tree, cotangents: tuple[Tree, Tree]
-) -> tuple[Tree, ...]:
+def _backward(plan: _Plan, residuals: Tree, cotangents: tuple[Tree, Tree]) -> tuple[Tree, ...]:
+    cell, loop, _, _ = plan
     params, xs, befores, flags, kept = residuals
     d_carry, d_ys = cotangents
     projected, project_vjp = jax.vjp(functools.partial(loop.project, cell), params, xs)
@@ -231,15 +219,15 @@ def _bias_alone(cell: Cell, params: Tree, carry: Tree, z_t: Tree) -> int | None:
     that map's value is then that of ``z_t`` too."""
     if not isinstance(z_t, jax.Array):
         return None
-    places: list[int] = []
+    places: list[int | None] = []
 
     def step(z_t: Array) -> tuple[Tree, Tree]:
         tape = _Tape(linear.affine)
 
         def watch(bias: Array, kernel: Array, inputs: Array) -> Array:
             value = tape.record(jnp.zeros_like(bias) if bias is z_t else bias, kernel, inputs)
-            if bias is z_t and value.shape == z_t.shape:
-                places.append(len(tape.values) - 1)
+            if bias is z_t:
+                places.append(len(tape.values) - 1 if value.shape == z_t.shape else None)
             return value
 
         return cell.step(params, carry, z_t, watch)

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +65,8 @@ def unroll(
       method: "sequential" loops over the steps. "associative" is for cells whose state is linear, those with a
         ``LinearStep``: all states from one tree of ``O(log T)`` dependent steps, everything else for all steps at
         once. "newton" is for any cell: ``seqjax.ops.newton.newton`` with its defaults, which says more if called
-        itself. None loops, and for linear cells chooses as ``linear_scan`` does.
+        itself; it has no ``remat`` and no ``reset_carry``, and the options after ``remat`` mean nothing to it. None
+        loops; linear cells with a deferred gradient it runs as ``linear_scan`` chooses.
       remat: None stores every step for the gradient; a chunk length stores one carry per chunk and recomputes the
         rest, chunk by chunk; "sqrt" chooses ⌈√T⌉, for O(√T) memory at the price of one more forward pass.
       unroll: how many steps the compiled loop holds in its body.
@@ -89,6 +90,9 @@ def unroll(
     Raises:
       InputError: for arguments that exclude each other or whose shapes disagree, each named.
     """
+    _one_of("method", method, (None, *get_args(Method)))
+    _one_of("weight_gradient", weight_gradient, get_args(WeightGradient))
+    _one_of("saved", saved, get_args(Saved))
     if method == "newton":
         _refuse("newton", remat=remat, reset_carry=reset_carry)
         solve = functools.partial(newton, lengths=lengths, mask=mask, resets=resets, steps=steps)
@@ -117,14 +121,19 @@ def unroll(
         return Loop(chunk, reverse, unroll, before, evaluated, differentiated, outside)
 
     run = autodiff(whole, loop(gradient_after=False))
-    if isinstance(whole.step, LinearStep) and method != "sequential":
-        run = functools.partial(_over_time, whole, whole.step, method, loop(gradient_after=False))
+    if isinstance(whole.step, LinearStep) and (method == "associative" or (method is None and not in_autodiff)):
+        run = _over_time(whole, whole.step, method, loop(gradient_after=False))
     elif not in_autodiff:
         run = deferred(whole, loop(gradient_after=True), saved, run)
     if remat is not None:
         run = _in_chunks(run, chunk, length, reverse)
     carry, ys = run(params, start, carry, xs, flags)
     return carry, jax.tree.map(lambda y: jnp.moveaxis(y, 0, time_axis), ys)
+
+
+def _one_of(name: str, value: object, choices: tuple) -> None:
+    if value not in choices:
+        raise InputError(f"unroll: {name} is {value!r}; expected one of {', '.join(map(repr, choices))}.")
 
 
 def _refuse(method: str, **arguments: Any) -> None:
@@ -147,19 +156,14 @@ def _hoists(xs: Tree, gradient_after: bool) -> bool:
     return any(gains(x) for x in jax.tree.leaves(xs))
 
 
-def _over_time(
-    cell: Cell,
-    step: LinearStep,
-    method: Literal["associative"] | None,
-    loop: Loop,
-    params: Tree,
-    start: Tree,
-    carry: Tree,
-    xs: Tree,
-    flags: Flags,
-) -> tuple[Tree, Tree]:
-    zs = loop.project(cell, params, xs)
-    return step.over_time(params, start, carry, zs, flags, loop.outside, reverse=loop.reverse, method=method)
+def _over_time(cell: Cell, step: LinearStep, method: Literal["associative"] | None, loop: Loop) -> Run:
+    """All steps of a linear cell at once."""
+
+    def run(params: Tree, start: Tree, carry: Tree, xs: Tree, flags: Flags) -> tuple[Tree, Tree]:
+        zs = loop.project(cell, params, xs)
+        return step.over_time(params, start, carry, zs, flags, loop.outside, reverse=loop.reverse, method=method)
+
+    return run
 
 
 def _chunk_length(remat: int | str, length: int) -> int:

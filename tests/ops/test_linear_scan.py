@@ -454,6 +454,15 @@ def test_outputs_depend_on_the_past_alone(name):
     assert (np.abs(jacobian[np.tril_indices(STEPS)]) > 0).all()
 
 
+@EACH_CELL
+def test_forward_mode_with_autodiff(name):
+    params, carry, xs = make(name)
+    value = lambda c: scalar(unroll(CELLS[name], params, c, xs, weight_gradient="autodiff"))  # noqa: E731
+    _, slope = jax.jvp(value, (carry,), (carry,))
+    gradient = jax.grad(value)(carry)
+    np.testing.assert_allclose(slope, jnp.sum(gradient * carry).real, rtol=1e-4)
+
+
 def test_layers_in_parallel_equal_a_stack_step_by_step():
     layers = (min_gru, lru)
     params, carries = zip(*(make(name)[:2] for name in ("min_gru", "lru")), strict=True)

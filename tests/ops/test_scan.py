@@ -1,5 +1,7 @@
 """``ops.scan.unroll`` against a Python loop over rows and steps, for every option and for gradients."""
 
+import inspect
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -206,6 +208,19 @@ def test_no_weight_gradient_inside_the_backward_loop():
     assert loops_with_kernel_sum("autodiff") > loops_with_kernel_sum("deferred")
 
 
+@pytest.mark.parametrize(
+    ("space", "batch", "hoisted"), [((), 7, True), ((), 8, False), ((31, 33), 1, True), ((32, 32), 1, False)]
+)
+def test_where_inputs_are_projected_is_chosen_by_size(space, batch, hoisted):
+    """The same program as with the choice made by hand, where no gradient is asked for."""
+    arguments = make(space, batch=batch, steps=2)
+    chosen, by_hand = (
+        str(jax.make_jaxpr(lambda *a, o=options: unroll(lstm, *a, weight_gradient="autodiff", **o))(*arguments))
+        for options in ({}, {"hoist": hoisted})
+    )
+    assert chosen == by_hand
+
+
 def test_bfloat16_stays_bfloat16_and_close():
     arguments = make((3, 3), dtype=jnp.bfloat16)
     exact = jax.tree.map(lambda x: x.astype(jnp.float32), arguments)
@@ -286,6 +301,14 @@ def test_arguments_that_disagree_are_named(options, message):
     params, carry, xs = make()
     with pytest.raises(InputError, match=message):
         unroll(lstm, params, carry, xs, **options)
+
+
+@pytest.mark.parametrize("name", ["method", "weight_gradient", "saved"])
+def test_unknown_choices_are_named(name):
+    """Past the type checker that the suite runs under, as users meet it."""
+    params, carry, xs = make()
+    with pytest.raises(InputError, match=f"{name} is 'deer'; expected one of"):
+        inspect.unwrap(unroll)(lstm, params, carry, xs, **{name: "deer"})
 
 
 def test_missing_carry_is_named():
