@@ -45,7 +45,8 @@ class Loop:
     keep: int = 2
     """How many checkpoints are kept, newest first."""
     steps_per_call: int = 1
-    """Optimiser steps in one call of the compiled program; what the other numbers count is a multiple of it."""
+    """Optimiser steps in one call of the compiled program; what the other numbers count is a multiple of it. For
+    accelerators: on CPU, XLA runs convolutions inside a loop many times slower."""
     parallel: Literal["jit", "pmap"] = "jit"
     """Several devices: "jit" computes what one device would (BatchNorm sees the whole batch); "pmap" lets each
     device see its part alone and averages gradients."""

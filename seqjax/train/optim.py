@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Literal
 
+import jax
 import optax
+from optax.contrib import MuonDimensionNumbers, muon
 
 from seqjax.errors import InputError
 
@@ -14,10 +16,13 @@ class Optimizer:
 
     Adam is of Kingma and Ba, *Adam: A Method for Stochastic Optimization*, 2015, Algorithm 1; RMSProp of Tieleman
     and Hinton, Lecture 6.5 of *Neural Networks for Machine Learning*, 2012, v ← decay · v + (1 - decay) · g²,
-    θ ← θ - learning_rate · g / √(v + 1e-8).
+    θ ← θ - learning_rate · g / √(v + 1e-8). Muon (Jordan et al., *Muon: An optimizer for hidden layers in neural
+    networks*, 2024) makes the running mean of each kernel's gradient, as a matrix of inputs by outputs, nearly
+    orthogonal, scaled by 0.2 √max(inputs, outputs) (Liu et al., *Muon is Scalable for LLM Training*, 2025, equation
+    4), so that one learning rate serves it and the rule of every vector: Adam with Nesterov's momentum (Dozat, 2016).
     """
 
-    name: Literal["adam", "rmsprop"] = "adam"
+    name: Literal["adam", "rmsprop", "muon"] = "adam"
     """The update rule."""
     learning_rate: float = 1e-3
     """The highest learning rate of the schedule."""
@@ -28,11 +33,13 @@ class Optimizer:
     clip_norm: float | None = None
     """Gradients whose global norm is larger are scaled down to it."""
     b1: float = 0.9
-    """Adam: decay of the mean of the gradients."""
+    """Adam (Muon's vectors too): decay of the mean of the gradients."""
     b2: float = 0.999
-    """Adam: decay of the mean of their squares."""
+    """Adam (Muon's vectors too): decay of the mean of their squares."""
     decay: float = 0.9
     """RMSProp: decay of the mean of the squared gradients."""
+    momentum: float = 0.95
+    """Muon: decay of the mean of the gradients of kernels."""
 
 
 def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
@@ -47,8 +54,17 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
             rule = optax.adam(rate, config.b1, config.b2)
         case "rmsprop":
             rule = optax.rmsprop(rate, config.decay)
+        case "muon":
+            rule = muon(
+                rate,
+                beta=config.momentum,
+                adam_b1=config.b1,
+                adam_b2=config.b2,
+                muon_weight_dimension_numbers=_kernels,
+                consistent_rms=0.2,
+            )
         case _:
-            raise InputError(f"optimizer.name: got {config.name!r}, expected 'adam' or 'rmsprop'.")
+            raise InputError(f"optimizer.name: got {config.name!r}, expected 'adam', 'rmsprop' or 'muon'.")
     if config.clip_norm is None:
         return rule
     if config.clip_norm <= 0:
@@ -56,6 +72,13 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
             f"optimizer.clip_norm: got {config.clip_norm}, expected a positive norm. Leave it out for no clipping."
         )
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
+
+
+def _kernels(params: optax.Params) -> optax.Params:
+    """For Muon: kernels, dense or convolutional, have their outputs last."""
+    return jax.tree.map(
+        lambda x: MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1) if x.ndim > 1 else None, params
+    )
 
 
 def learning_rate(config: Optimizer, steps: int) -> optax.Schedule:

@@ -39,6 +39,25 @@ def test_rmsprop_divides_by_the_root_of_the_mean_square():
     np.testing.assert_allclose(run(Optimizer("rmsprop", 0.1, decay=0.7)), x, rtol=1e-5)
 
 
+def test_muon_makes_a_kernel_orthogonal_and_leaves_vectors_to_adam():
+    """One step against the singular value decomposition: Newton-Schulz maps each singular value alone."""
+    rng = np.random.default_rng(1)
+    gradients = {name: rng.normal(size=size) for name, size in {"kernel": (3, 2, 4, 5), "bias": (5,)}.items()}
+    params = {name: jnp.zeros(gradient.shape) for name, gradient in gradients.items()}
+    tx = make_optimizer(Optimizer("muon", 0.1), STEPS)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = tx.update(jax.tree.map(jnp.float32, gradients), tx.init(params), params)
+    u, s, vt = np.linalg.svd(gradients["kernel"].reshape(24, 5), full_matrices=False)
+    s = s / np.linalg.norm(s)
+    for _ in range(5):
+        s = 3.4445 * s - 4.775 * s**3 + 2.0315 * s**5  # the coefficients of Jordan et al.
+    assert np.all(abs(s - 1) < 0.35)
+    expected = -0.1 * 0.2 * np.sqrt(24) * (u * s) @ vt
+    np.testing.assert_allclose(updates["kernel"].reshape(24, 5), expected, rtol=1e-3, atol=1e-5)
+    first_of_nadam = 0.9 * 0.1 / (1 - 0.9**2) + 1
+    np.testing.assert_allclose(updates["bias"], -0.1 * first_of_nadam * np.sign(gradients["bias"]), rtol=1e-4)
+
+
 def test_clipping_comes_before_the_rule():
     x, v = np.zeros(5), np.zeros(5)
     for g in GRADIENTS:
