@@ -10,7 +10,7 @@ def recipes() -> dict[str, dict[str, str]]:
     """By family, module name and first docstring line of every recipe, read without importing it."""
     found: dict[str, dict[str, str]] = {}
     for path in sorted(ROOT.glob("*/*.py")):
-        if path.name != "__init__.py" and path.parent.name != "bench":
+        if path.name != "__init__.py" and path.parent.name not in ("bench", "launch"):
             doc = ast.get_docstring(ast.parse(path.read_text())) or ""
             found.setdefault(path.parent.name, {})[f"experiments.{path.parent.name}.{path.stem}"] = doc.split("\n")[0]
     return found

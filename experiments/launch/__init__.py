@@ -1,0 +1,1 @@
+"""Launchers: several processes on one machine, TPU VMs, SLURM. README.md of this folder is the runbook."""
