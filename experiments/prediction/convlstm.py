@@ -24,7 +24,7 @@ import numpy as np
 from flax import nnx
 
 from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Source, in_memory, open_source
+from seqjax.data.source import SkipDamaged, Source, in_memory, open_source
 from seqjax.metrics import baselines
 from seqjax.metrics.frames import frame_metrics
 from seqjax.models.prediction import convlstm
@@ -55,6 +55,8 @@ class Data:
     """Whether the training clips are read once and kept in memory."""
     batch: int = 4
     """Clips per optimiser step, over all devices."""
+    damaged: float = 0.01
+    """Largest share of a split that may be damaged on disk; such clips are skipped and named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +106,8 @@ def run(config: Config) -> None:
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
     data = config.data
-    train = open_source(data.name, split="train", config=data.config, data_dir=data.data_dir)
+    train, test = open_split(data, "train"), open_split(data, data.test)
     train = in_memory(train) if data.in_memory else train
-    test = open_source(data.name, split=data.test, config=data.config, data_dir=data.data_dir)
     metric = frame_metrics(frames=config.model.future).on(functools.partial(future, config.model))
     return Experiment(
         learner(config),
@@ -117,6 +118,11 @@ def prepare(config: Config) -> Experiment:
         functools.partial(predictions, config.model, train),
         higher_is_better=("psnr", "ssim"),
     )
+
+
+def open_split(data: Data, split: str) -> Source:
+    """The clips of one split."""
+    return SkipDamaged(open_source(data.name, split=split, config=data.config, data_dir=data.data_dir), data.damaged)
 
 
 def build(config: Config, rngs: nnx.Rngs) -> dict[str, nnx.Module]:

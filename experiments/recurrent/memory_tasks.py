@@ -33,7 +33,7 @@ from matplotlib.figure import Figure
 from rich.table import Table
 
 from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Source, in_memory, open_source
+from seqjax.data.source import SkipDamaged, Source, in_memory, open_source
 from seqjax.metrics.average import average
 from seqjax.models.recurrent import memory_tasks
 from seqjax.models.recurrent.memory_tasks import CellName, Task
@@ -68,6 +68,8 @@ class Data:
     """Where prepared sets are; TFDS's own choice if None."""
     batch: int = 64
     """Sequences per optimiser step, over all devices."""
+    damaged: float = 0.01
+    """Largest share of a split that may be damaged on disk; such sequences are skipped and named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,9 +155,8 @@ def prepare(config: Config) -> Experiment:
 
 def open_split(config: Config, split: str) -> Source:
     """The sequences of one split."""
-    return open_source(
-        DATA_SETS[config.model.task], split=split, config=config.data.config, data_dir=config.data.data_dir
-    )
+    name, data = DATA_SETS[config.model.task], config.data
+    return SkipDamaged(open_source(name, split=split, config=data.config, data_dir=data.data_dir), data.damaged)
 
 
 def build(config: Config, rngs: nnx.Rngs) -> dict[str, nnx.Module]:

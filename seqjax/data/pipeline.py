@@ -1,11 +1,12 @@
 """Batches from a source: seeded, shared between processes, starting at any step.
 
 The order of a run is one endless stream that the seed alone decides: the records shuffled, epoch after epoch, each
-epoch in another order. Global batch ``k`` is the stream's part ``[k B, (k + 1) B)``, and of ``P`` processes the
-``p``-th gets the rows ``[p B / P, (p + 1) B / P)`` of it. So the shares of all processes, one after the other, are
-the same array for any number of processes (``jax.make_array_from_process_local_data`` joins them so on a mesh whose
-devices are in the order of their processes), and step ``k`` sees the same records whether the run began at step 0
-or at step ``k``.
+epoch in another order. Where batches do not divide an epoch, nothing is dropped or added: the batch at its end is
+filled with the beginning of the next. Global batch ``k`` is the stream's part ``[k B, (k + 1) B)``, and of ``P``
+processes the ``p``-th gets the rows ``[p B / P, (p + 1) B / P)`` of it. So the shares of all processes, one after the
+other, are the same array for any number of processes (``jax.make_array_from_process_local_data`` joins them so on a
+mesh whose devices are in the order of their processes), and step ``k`` sees the same records whether the run began at
+step 0 or at step ``k``.
 """
 
 import os
@@ -83,15 +84,16 @@ def eval_batches(
     """Iterator over this process's share of all records once, in order, in batches of one size.
 
     Every process gets the same number of batches. The last batch is filled up with copies of the last record;
-    ``"weight"``, float32 ``[B / P]``, is 1 for a record and 0 for such a copy. Arguments and errors as in
-    ``train_batches``.
+    ``"weight"``, float32 ``[B / P]``, is 1 for a record and 0 for such a copy, and for what ``SkipDamaged`` puts in
+    the place of a damaged record. Arguments and errors as in ``train_batches``.
     """
     _check(source, batch_size, process_index, process_count)
     last = len(source) - 1
 
     def weighted(i: int) -> Record:
-        record = source[min(i, last)]
-        return (transform(record) if transform else record) | {"weight": np.asarray(i <= last, np.float32)}
+        record = source[min(i, last)]  # first, for damage is known by reading
+        counts = i <= last and i not in getattr(source, "damaged", ())
+        return (transform(record) if transform else record) | {"weight": np.asarray(counts, np.float32)}
 
     filled = -(-len(source) // batch_size) * batch_size
     stream = grain.MapDataset.range(filled).map(weighted)

@@ -7,8 +7,11 @@ Reading needs no TensorFlow, nor does preparing this package's sets; some of TFD
 
 import difflib
 import importlib.util
+import logging
 import os
 import sys
+import threading
+from collections.abc import Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -27,6 +30,8 @@ VIDEO_KEYS = {"moving_mnist": "image_sequence"}
 
 Record = dict[str, np.ndarray]
 
+_log = logging.getLogger(__name__)
+
 
 @runtime_checkable
 class Source(Protocol):
@@ -37,7 +42,7 @@ class Source(Protocol):
         ...
 
     def __getitem__(self, index: int, /) -> Record:
-        """Record ``index``, from 0."""
+        """Record ``index``, from 0; an InputError if it cannot be read."""
         ...
 
 
@@ -61,7 +66,8 @@ def open_source(
 
     Raises:
       InputError: unknown name, split or configuration; a set that needs TensorFlow, a download or files that are not
-        there; a directory that cannot be written. Reading a record that is damaged on disk raises one too.
+        there; a directory that cannot be written. Reading a record that is damaged on disk raises one too, unless
+        ``SkipDamaged`` is put around the source.
     """
     builder = _find(name, config, data_dir)
     if not builder.is_prepared():
@@ -73,7 +79,8 @@ def open_source(
 def in_memory(source: Source) -> Source:
     """The same records, read and decoded once and kept in one array per key; made for small sets.
 
-    The arrays of a record are read-only views of what is kept.
+    The arrays of a record are read-only views of what is kept. Of a ``SkipDamaged`` it has the same ``damaged``,
+    complete from the start.
 
     Raises:
       InputError: no records, or records whose keys, shapes or types differ from the first one's.
@@ -93,7 +100,58 @@ def in_memory(source: Source) -> Source:
             arrays[key][i] = value
     for array in arrays.values():
         array.flags.writeable = False
-    return _InMemory(arrays)
+    return _InMemory(arrays, getattr(source, "damaged", {}))
+
+
+class SkipDamaged:
+    """The same records, but in place of each that cannot be read the next one that can, after the last the first.
+
+    What stands at an index depends on the disk alone, so a batch is the same on any number of processes and in a run
+    that goes on: an epoch has every readable record once, and those after damaged ones again for them.
+    ``eval_batches`` counts none twice: it gives such a stand-in no weight.
+
+    ``damaged`` has what was met so far: by index, the reason, which names the split. Each is logged once, as a
+    warning. A process knows of its own reads since it began: in training it meets the whole set in the course of some
+    epochs, in evaluation its share alone, once.
+
+    Args:
+      source: whose ``[index]`` raises InputError for a record that cannot be read.
+      limit: largest share of the set that may be damaged, at least 0 and below 1; 0 makes the first an error. With
+        the default a flipped bit here and there ends no run, but the loss of one of fewer than a hundred files does;
+        a set of fewer than a hundred records has to be whole.
+
+    Raises:
+      InputError: a limit out of range; from ``[index]``, more damaged records than that.
+    """
+
+    def __init__(self, source: Source, limit: float = 0.01) -> None:
+        if not 0 <= limit < 1:
+            raise InputError(f"limit={limit} is not a share of damaged records: give at least 0 and less than 1.")
+        self.damaged: dict[int, str] = {}
+        self._source, self._limit, self._lock = source, limit, threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int, /) -> Record:
+        while True:
+            try:
+                return self._source[index]
+            except InputError as error:
+                self._note(index, error)
+            index = (index + 1) % len(self)
+
+    def _note(self, index: int, error: InputError) -> None:
+        with self._lock:
+            if index not in self.damaged:
+                self.damaged[index] = str(error)
+                _log.warning("Damaged record skipped, %d of %d so far: %s", len(self.damaged), len(self), error)
+            first = sorted(self.damaged)
+        if len(first) / len(self) > self._limit:
+            raise InputError(
+                f"{len(first)} of {len(self)} records are damaged so far, a larger share than limit={self._limit}: "
+                f"{str(first[:10])[1:-1]}{', ..' if first[10:] else ''}. {self.damaged[first[0]]}"
+            ) from error
 
 
 def _layout(record: Record) -> dict[str, str]:
@@ -101,8 +159,8 @@ def _layout(record: Record) -> dict[str, str]:
 
 
 class _InMemory:
-    def __init__(self, arrays: Record) -> None:
-        self._arrays = arrays
+    def __init__(self, arrays: Record, damaged: Mapping[int, str]) -> None:
+        self._arrays, self.damaged = arrays, damaged
 
     def __len__(self) -> int:
         return len(next(iter(self._arrays.values())))

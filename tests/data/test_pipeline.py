@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from seqjax.data.pipeline import eval_batches, train_batches
+from seqjax.data.source import SkipDamaged, in_memory
 from seqjax.errors import InputError
 
 
@@ -26,6 +27,21 @@ def test_every_epoch_holds_every_record_once_in_an_order_of_its_own():
     assert len({*epochs, tuple(range(10))}) == 7
 
 
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+@pytest.mark.parametrize("count", [12, 10, 3])
+def test_processes_together_see_every_record_once_per_epoch_and_none_runs_out(count, process_count):
+    """4, which is a batch, divides the first number alone: an epoch then ends within a batch, or spans less."""
+    shares = []
+    for p in range(process_count):
+        options = {"process_index": p, "process_count": process_count}
+        shares.append(numbers(train_batches(numbered(count), batch_size=4, seed=1, **options), 2 * count))
+    assert {len(batch) for share in shares for batch in share} == {4 // process_count}
+    assert {len(share) for share in shares} == {2 * count}  # 8 epochs
+    stream = [number for parts in zip(*shares, strict=True) for part in parts for number in part]
+    epochs = [stream[start : start + count] for start in range(0, 8 * count, count)]
+    assert all(sorted(epoch) == list(range(count)) for epoch in epochs)
+
+
 def test_batches_stack_the_records():
     batch = next(train_batches(numbered(10), batch_size=4, seed=0))
     assert batch["video"].shape == (4, 2, 3, 3, 1)
@@ -37,6 +53,38 @@ def test_seed_decides_the_order():
     orders = [numbers(train_batches(numbered(50), batch_size=10, seed=seed), 5) for seed in (0, 0, 1, 2**32 - 1)]
     assert orders[0] == orders[1]
     assert len({str(order) for order in orders}) == 3
+
+
+class Damaged(list):
+    """Of which these records cannot be read."""
+
+    def __init__(self, records, *damaged):
+        super().__init__(records)
+        self.lost = damaged
+
+    def __getitem__(self, index):
+        if index in self.lost:
+            raise InputError(f"Record {index} is damaged.")
+        return super().__getitem__(index)
+
+
+def test_damaged_records_leave_the_rest_of_the_order_as_it_is():
+    """Row by row the undamaged stream, but for the stand-ins, on any number of processes and from any step on."""
+    stand_in = {3: 4, 8: 10, 9: 10, 20: 0}
+    whole = numbers(train_batches(numbered(21), batch_size=8, seed=5), 12)
+    expected = [[stand_in.get(number, number) for number in batch] for batch in whole]
+
+    def joined(process_count, start=0):
+        shares = []
+        for p in range(process_count):
+            source = SkipDamaged(Damaged(numbered(21), *stand_in), limit=0.5)
+            options = {"start_step": start, "process_index": p, "process_count": process_count}
+            shares.append(numbers(train_batches(source, batch_size=8, seed=5, **options), 12 - start))
+        return [list(chain(*parts)) for parts in zip(*shares, strict=True)]
+
+    for process_count in (1, 2, 4):
+        assert joined(process_count) == expected
+        assert joined(process_count, start=7) == expected[7:]
 
 
 @pytest.mark.parametrize("process_count", [2, 4, 8])
@@ -121,7 +169,7 @@ def test_a_source_smaller_than_a_batch_repeats_within_it():
     assert sorted(first[:3]) == sorted(first[3:6]) == [0, 1, 2]
 
 
-@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (8, 4), (3, 4), (1, 1)])
+@pytest.mark.parametrize(("count", "batch_size"), [(10, 4), (8, 4), (3, 4), (1, 1), (1, 4)])
 @pytest.mark.parametrize("process_count", [1, 2, 4])
 def test_evaluation_counts_every_record_once(count, batch_size, process_count):
     batch_size *= process_count
@@ -142,6 +190,31 @@ def test_evaluation_counts_every_record_once(count, batch_size, process_count):
     assert weights == [1] * count + [0] * padding
 
 
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+@pytest.mark.parametrize("keep", [lambda source: source, in_memory])
+def test_evaluation_gives_damaged_records_no_weight(keep, process_count):
+    """2 and 3 beside each other, 9 at the end, which is the padding's too."""
+    order, weights = [], []
+    source = keep(SkipDamaged(Damaged(numbered(10), 2, 3, 9), limit=0.3))
+    options = {"batch_size": 4, "process_count": process_count}
+    for parts in zip(*(eval_batches(source, process_index=p, **options) for p in range(process_count)), strict=True):
+        for batch in parts:
+            assert batch["video"].shape == (4 // process_count, 2, 3, 3, 1)
+            order += batch["number"].tolist()
+            weights += batch["weight"].tolist()
+    assert order == [0, 1, 4, 4, 4, 5, 6, 7, 8, 0, 0, 0]
+    assert weights == [1, 1, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0]
+
+
+def test_too_many_damaged_records_stop_training_and_evaluation():
+    def source():
+        return SkipDamaged(Damaged(numbered(20), 4, 11, 17), limit=0.1)
+
+    for batches in (train_batches(source(), batch_size=2, seed=0), eval_batches(source(), batch_size=2)):
+        with pytest.raises(InputError, match=r"3 of 20 records are damaged .*limit=0\.1: 4, 11, 17\. Record 4"):
+            list(islice(batches, 20))
+
+
 def test_evaluation_transforms():
     (batch,) = eval_batches(numbered(3), batch_size=4, transform=lambda record: {"half": record["video"][:, ::2]})
     assert batch.keys() == {"half", "weight"}
@@ -149,16 +222,8 @@ def test_evaluation_transforms():
 
 
 def test_an_error_in_a_thread_reaches_the_caller_as_it_is():
-    class Damaged(list):
-        def __getitem__(self, index):
-            if index == 5:
-                raise InputError("Record 5 is damaged.")
-            return super().__getitem__(index)
-
-    for batches in (
-        eval_batches(Damaged(numbered(8)), batch_size=2),
-        train_batches(Damaged(numbered(8)), batch_size=2, seed=0),
-    ):
+    source = Damaged(numbered(8), 5)
+    for batches in (eval_batches(source, batch_size=2), train_batches(source, batch_size=2, seed=0)):
         with pytest.raises(InputError) as caught:
             list(islice(batches, 4))
         assert str(caught.value) == "Record 5 is damaged."

@@ -1,5 +1,8 @@
 import importlib.util
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -7,7 +10,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.registered import skip_registration
 
 from seqjax.data.moving_digits import MovingDigits, MovingDigitsConfig
-from seqjax.data.source import Source, in_memory, open_source
+from seqjax.data.source import SkipDamaged, Source, in_memory, open_source
 from seqjax.errors import InputError
 
 FIELDS = {"size": 32, "digit_size": 16, "digits": 1, "frames": 4, "train": 30, "validation": 20, "test": 10}
@@ -218,6 +221,96 @@ def test_flipped_bits_are_noticed_and_nothing_else_is_lost(data_dir):
         source = open_tiny(data_dir)
         assert list(unreadable(source)) == [i]
         assert_same(source[(i + 1) % 30], intact[(i + 1) % 30])
+
+
+def damage(data_dir, *indices) -> None:
+    """Flips a bit of each of these training records on disk."""
+    file = records_file(data_dir)
+    serialized = MovingDigits(config=tiny(), data_dir=data_dir).as_data_source(
+        "train", deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+    )
+    content = bytearray(file.read_bytes())
+    for i in indices:
+        content[content.index(serialized[i][-40:])] ^= 4
+    file.write_bytes(content)
+
+
+def test_damaged_records_are_skipped_counted_and_listed(data_dir, caplog):
+    intact = in_memory(open_tiny(data_dir))
+    damage(data_dir, 3, 4, 29)
+    source = SkipDamaged(open_tiny(data_dir), limit=0.1)
+    assert isinstance(source, Source)
+    stand_in = {3: 5, 4: 5, 29: 0}
+    for _ in range(2):
+        for i in range(30):
+            assert_same(source[i], intact[stand_in.get(i, i)])
+    assert sorted(source.damaged) == [3, 4, 29]
+    assert caplog.text.count("Damaged record skipped") == 3  # once each
+    for i, reason in source.damaged.items():
+        assert f"Record {i} of the split 'train' of moving_digits/{tiny().name}" in reason
+        assert reason in caplog.text
+    assert "3 of 30 so far" in caplog.text
+    kept = in_memory(SkipDamaged(open_tiny(data_dir), limit=0.1))
+    assert kept.damaged.keys() == source.damaged.keys()
+    for i in range(30):
+        assert_same(kept[i], source[i])
+    with pytest.raises(IndexError):
+        source[30]
+
+
+def test_damage_past_the_limit(data_dir):
+    damage(data_dir, 3, 20)
+    within, past = SkipDamaged(open_tiny(data_dir), limit=2 / 30), SkipDamaged(open_tiny(data_dir), limit=1.9 / 30)
+    assert_same(within[20], within[21])
+    assert_same(within[3], within[4])
+    assert_same(past[20], past[21])
+    for _ in range(2):  # and from then on
+        with pytest.raises(InputError) as caught:
+            past[3]
+        text = str(caught.value)
+        assert "2 of 30 records are damaged" in text
+        assert f"limit={1.9 / 30}: 3, 20. Record 3 of the split 'train'" in text
+        assert "run again to prepare the set anew" in text
+        assert "\n" not in text
+    for strict in (SkipDamaged(open_tiny(data_dir)), SkipDamaged(open_tiny(data_dir), limit=0.0)):
+        with pytest.raises(InputError, match=r"1 of 30 records"):
+            strict[3]
+
+
+@pytest.mark.parametrize("limit", [0.01, 0.999])
+def test_a_missing_file_ends_at_the_limit(data_dir, limit):
+    records_file(data_dir).unlink()
+    with pytest.raises(InputError, match=rf"{int(30 * limit) + 1} of 30 records"):
+        SkipDamaged(open_tiny(data_dir), limit=limit)[17]
+
+
+@pytest.mark.parametrize("limit", [-0.01, 1.0, float("nan")])
+def test_limit_that_is_no_share(limit):
+    with pytest.raises(InputError, match=f"limit={limit} "):
+        SkipDamaged([], limit=limit)
+
+
+def test_threads_that_meet_a_damaged_record_at_once_count_it_once(caplog):
+    """Each of eight threads is held in the failing read until all are there, and then lets the others go first."""
+    together = threading.Barrier(8)
+
+    class Slow(InputError):
+        def __str__(self):
+            time.sleep(0.01)
+            return super().__str__()
+
+    class Damaged(list):
+        def __getitem__(self, index):
+            if index == 0:
+                together.wait(timeout=60)
+                raise Slow("Record 0 is damaged.")
+            return super().__getitem__(index)
+
+    source = SkipDamaged(Damaged([{"a": np.zeros(1)}] * 200))
+    with ThreadPoolExecutor(8) as pool:
+        assert len(list(pool.map(source.__getitem__, [0] * 8))) == 8
+    assert source.damaged == {0: "Record 0 is damaged."}
+    assert caplog.text.count("Damaged record skipped, 1 of 200 so far: Record 0") == 1
 
 
 def test_record_that_does_not_decode(data_dir, monkeypatch):
