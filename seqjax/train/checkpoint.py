@@ -6,6 +6,7 @@ as "params/generator/layers/0/kernel"; typed keys as key data), `leaves` (shape 
 checkpoint. Orbax itself reads a changed byte inside a large array without a complaint.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -78,22 +79,21 @@ class Checkpoints:
           progress: what JSON can hold, whatever else a run needs in order to go on.
 
         Raises:
-          InputError: there is a checkpoint of a later step.
+          InputError: there is a checkpoint of a later step; or this one or the one before cannot be written.
         """
         self.wait()
         if step in self.steps():
             return
         self._saving = step
-        saved = self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                # Orbax refuses arrays without entries; there is nothing in them to save.
-                state=ocp.args.StandardSave({p: x for p, x in _by_path(_as_data(state)).items() if x.size}),
-                leaves=ocp.args.JsonSave(_describe(state)),
-                config=ocp.args.JsonSave(config),
-                progress=ocp.args.JsonSave(progress),
-            ),
+        args = ocp.args.Composite(
+            # Orbax refuses arrays without entries; there is nothing in them to save.
+            state=ocp.args.StandardSave({p: x for p, x in _by_path(_as_data(state)).items() if x.size}),
+            leaves=ocp.args.JsonSave(_describe(state)),
+            config=ocp.args.JsonSave(config),
+            progress=ocp.args.JsonSave(progress),
         )
+        with self._writing():
+            saved = self._manager.save(step, args=args)
         if not saved:
             raise InputError(
                 f"step: got {step}, but {self.directory} has checkpoints of steps {self.steps()}. Restore before you "
@@ -137,12 +137,27 @@ class Checkpoints:
         return _config(self.directory, self.steps())
 
     def wait(self) -> None:
-        """Returns when everything saved so far is on disk; raises what went wrong in writing it."""
-        self._manager.wait_until_finished()
+        """Returns when everything saved so far is on disk.
+
+        Raises:
+          InputError: it cannot be written, for want of space for example; earlier checkpoints are untouched.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits for the last save and ends the writing threads."""
         self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # tensorstore reports a full disk as a ValueError
+            raise InputError(
+                f"{self.directory}: the checkpoint of step {self._saving} cannot be written ({error}). The "
+                "checkpoints before it are untouched: make room, then the same command continues from the newest."
+            ) from error
 
     def _write_checksums(self) -> None:
         """Called by orbax when every file is written, before the checkpoint gets the name that makes it one."""

@@ -15,6 +15,9 @@ from seqjax.errors import InputError
 
 C = TypeVar("C")
 
+CIRCUMSTANCES = ("workdir", "allow_change", "data.data_dir", "loop.devices", "loop.profile")
+"""Fields that say where and how a run runs, not what it trains: they may differ when it is continued."""
+
 _WORDS = {
     type(None): "None",
     int: "a whole number",
@@ -63,6 +66,11 @@ def from_dict(cls: type[C], values: Mapping[str, Any]) -> C:
     return _build(cls, values, "")
 
 
+def without(config: Mapping[str, Any], paths: Iterable[str]) -> dict[str, Any]:
+    """The fields by dotted path, but for those at or below `paths`."""
+    return {path: value for path, value in _leaves(config) if not _within(path, paths)}
+
+
 def differences(stored: Mapping[str, Any], given: Mapping[str, Any]) -> list[Difference]:
     """Returns the fields in which two configurations in the form of `to_dict` differ, by dotted path."""
     before, after = dict(_leaves(stored)), dict(_leaves(given))
@@ -75,7 +83,7 @@ def check_resumable(
     given: Mapping[str, Any],
     *,
     allow: tuple[str, ...] = (),
-    ignore: tuple[str, ...] = ("workdir", "allow_change"),
+    ignore: tuple[str, ...] = CIRCUMSTANCES,
 ) -> None:
     """Refuses to continue a run under another configuration than the one that it was started with.
 
@@ -83,7 +91,7 @@ def check_resumable(
       stored: the configuration kept with the run, in the form of `to_dict`.
       given: the one asked for now.
       allow: dotted paths of the fields that may change; a path stands for all fields below it too.
-      ignore: the same for fields that say where or how to run, not what to train.
+      ignore: the same for fields that need no leave.
 
     Raises:
       InputError: names each differing field with both values and says what to do; or a path in `allow`

@@ -1,5 +1,6 @@
 """A recipe from first line to last: the run starts or resumes, is measured beside its baselines, and reports."""
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -12,9 +13,10 @@ from seqjax.train.command import command_line
 from seqjax.train.config import to_dict
 from seqjax.train.evaluate import Evaluation, Predict, Sampling, compile_evaluation
 from seqjax.train.loop import Loop, fit
-from seqjax.train.mesh import make_mesh, start_distributed
+from seqjax.train.mesh import make_mesh
 from seqjax.train.progress import show
 from seqjax.train.report import finished, format_report, write_report
+from seqjax.train.startup import programs, start
 from seqjax.train.step import Learner
 from seqjax.train.workdir import open_workdir
 
@@ -69,40 +71,45 @@ def run_experiment(config: Settings, prepare: Callable[[], Experiment]) -> None:
     A run that is there already is continued; if it is finished its report is printed, and ``prepare`` (data sets are
     opened there) is not called. Errors and ends are those of ``open_workdir`` and ``fit``.
     """
-    start_distributed()
-    workdir = open_workdir(config.workdir, to_dict(config), allow=config.allow_change)
-    if report := finished(workdir, config.loop.steps):
-        show(f"{workdir}: finished, all {config.loop.steps} steps are done.")
+    began = start(to_dict(config), devices=config.loop.devices)
+    lead = jax.process_index() == 0
+    with open_workdir(
+        config.workdir, to_dict(config), allow=config.allow_change, command=command_line(), lead=lead
+    ) as workdir:
+        if report := finished(workdir, config.loop.steps):
+            show(f"{workdir}: finished, all {config.loop.steps} steps are done.")
+            return show(format_report(report))
+        experiment = prepare()
+        before_the_loop = time.time() - began
+        result = fit(
+            experiment.learner,
+            experiment.build,
+            experiment.batches,
+            loop=config.loop,
+            seed=config.seed,
+            workdir=workdir,
+            config=to_dict(config),
+            evaluation=experiment.evaluation,
+            sampling=experiment.sampling,
+        )
+        baselines = measure_baselines(experiment)
+        if not lead:
+            return None
+        report = write_report(
+            workdir,
+            metrics=result.figures,
+            baselines=baselines,
+            higher_is_better=experiment.higher_is_better,
+            config=to_dict(config),
+            seed=config.seed,
+            steps=result.steps,
+            seconds=result.seconds,
+            seconds_to_first_step=before_the_loop + result.seconds_to_first_step,
+            input_wait=result.input_wait,
+            programs=programs(),
+            command=command_line(),
+        )
         return show(format_report(report))
-
-    experiment = prepare()
-    result = fit(
-        experiment.learner,
-        experiment.build,
-        experiment.batches,
-        loop=config.loop,
-        seed=config.seed,
-        workdir=workdir,
-        config=to_dict(config),
-        evaluation=experiment.evaluation,
-        sampling=experiment.sampling,
-    )
-    baselines = measure_baselines(experiment)
-    if jax.process_index():
-        return None
-    report = write_report(
-        workdir,
-        metrics=result.figures,
-        baselines=baselines,
-        higher_is_better=experiment.higher_is_better,
-        config=to_dict(config),
-        seed=config.seed,
-        steps=result.steps,
-        seconds=result.seconds,
-        seconds_to_first_step=result.seconds_to_first_step,
-        command=command_line(),
-    )
-    return show(format_report(report))
 
 
 def measure_baselines(experiment: Experiment) -> dict[str, dict[str, Any]]:

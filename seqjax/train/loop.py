@@ -23,6 +23,7 @@ from seqjax.train.log import Logs
 from seqjax.train.media import write_gif, write_png
 from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
 from seqjax.train.outcome import Diverged, Preempted
+from seqjax.train.profile import Profile
 from seqjax.train.progress import Progress
 from seqjax.train.state import State
 from seqjax.train.step import Learner, repeat
@@ -50,6 +51,10 @@ class Loop:
     parallel: Literal["jit", "pmap"] = "jit"
     """Several devices: "jit" computes what one device would (BatchNorm sees the whole batch); "pmap" lets each
     device see its part alone and averages gradients."""
+    devices: int | None = None
+    """Devices that there have to be, over all processes: a run that finds others ends before it compiles."""
+    profile: str | None = None
+    """First and last step to trace, such as 10:20; the trace in <workdir>/profile opens in TensorBoard and XProf."""
 
 
 class Fit(NamedTuple):
@@ -66,6 +71,8 @@ class Fit(NamedTuple):
     """Time spent in this loop, over all the processes that the run took."""
     seconds_to_first_step: float
     """From entering the loop to the end of the first step: compilation, restoring and the first batch."""
+    input_wait: float
+    """Share of the time after the first step that the loop waited for batches, from 0 to 1."""
 
 
 def fit(
@@ -122,13 +129,15 @@ def fit(
         logs = stack.enter_context(Logs(workdir, resume_step=start, active=lead))
         progress = stack.enter_context(Progress(loop.steps, start=start, active=lead))
         stop = stack.enter_context(_StopSignal())
-        data = batches(start)
-        if hasattr(data, "close"):
-            stack.callback(data.close)
+        profile = stack.enter_context(Profile(loop.profile, workdir / "profile"))
+        data = _Timed(batches(start))
+        stack.callback(data.close)
         recent = _Recent(logs, progress, loop.log_every)
 
         for step in range(start + calls, loop.steps + 1, calls):
+            profile.before(step)
             state, metrics = compiled(state, shard_batch(next(data), mesh, inner_steps=calls))
+            profile.after(step, metrics)
             recent.add(step, calls, metrics)
             progress.advance(step)
             last, stopping = step == loop.steps, stop.asked(step)
@@ -155,7 +164,9 @@ def fit(
     if evaluate and not figures:
         figures = evaluate(state.params | state.ema, state.rest)
     nets = merge(graphs, state.params | state.ema, state.rest)
-    return Fit(nets, state, figures, loop.steps, spent + time.monotonic() - began, seconds_to_first_step)
+    seconds = time.monotonic() - began
+    waited = data.seconds / (seconds - seconds_to_first_step)
+    return Fit(nets, state, figures, loop.steps, spent + seconds, seconds_to_first_step, waited)
 
 
 def _begin(checkpoints: Checkpoints, state: State, mesh: jax.sharding.Mesh) -> tuple[int, State, float]:
@@ -210,6 +221,25 @@ class _Recent:
             if step % self.log_every == 0:
                 self.logs.write(step, "train", figures)
                 self.progress.log(step, figures)
+
+
+class _Timed:
+    """Batches, and the seconds that the loop has waited for them, the first aside."""
+
+    def __init__(self, batches: Iterator[Any]) -> None:
+        self.batches, self.seconds, self.first = batches, 0.0, True
+
+    def __next__(self) -> Any:
+        began = time.monotonic()
+        batch = next(self.batches)
+        if not self.first:
+            self.seconds += time.monotonic() - began
+        self.first = False
+        return batch
+
+    def close(self) -> None:
+        if hasattr(self.batches, "close"):
+            self.batches.close()
 
 
 class _StopSignal:

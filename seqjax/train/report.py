@@ -36,6 +36,8 @@ def write_report(
     steps: int,
     seconds: float,
     seconds_to_first_step: float,
+    input_wait: float,
+    programs: Mapping[str, int],
     command: str,
 ) -> dict[str, Any]:
     """Writes `report.json` into the work directory and returns it as `read_report` would.
@@ -49,7 +51,10 @@ def write_report(
       seed: of the parameters, the data order and all that is drawn.
       steps: optimiser steps of the whole run.
       seconds: spent on them, over all the processes that the run took.
-      seconds_to_first_step: from the start to the end of the first step, compilation included.
+      seconds_to_first_step: from the start of the process to the end of its first step, compilation included.
+      input_wait: share of the time after it that was spent waiting for data, from 0 to 1.
+      programs: how many compiled programs were loaded from the cache and how many made, from `train.startup`: a cold
+        start loads none, a warm one makes none.
       command: what was typed, from `seqjax.train.command.command_line`.
 
     Raises:
@@ -64,6 +69,8 @@ def write_report(
         "steps": steps,
         "seconds": seconds,
         "seconds_to_first_step": seconds_to_first_step,
+        "input_wait": input_wait,
+        "programs": dict(programs),
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "hardware": hardware(),

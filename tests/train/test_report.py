@@ -35,6 +35,8 @@ def write(workdir, **changes):
         "steps": 1000,
         "seconds": 251.2,
         "seconds_to_first_step": 9.25,
+        "input_wait": 0.01,
+        "programs": {"loaded": 0, "compiled": 3},
         "command": "python -m experiments.prediction.convlstm paper",
     }
     return write_report(workdir, **run | changes)
