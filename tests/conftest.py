@@ -1,19 +1,10 @@
-"""Shared test set-up: four simulated devices, strict promotion, one compilation cache for all workers.
-
-Most of the suite's time is compilation, so XLA is asked to optimise little.
-"""
+"""Shared test set-up: four simulated devices, strict promotion, one compilation cache for all workers."""
 
 import os
 import tempfile
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = " ".join(
-    [
-        os.environ.get("XLA_FLAGS", ""),
-        "--xla_force_host_platform_device_count=4",
-        "--xla_backend_optimization_level=0",
-    ]
-)
+os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "seqjax-test-cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")

@@ -48,10 +48,10 @@ def open_workdir(
             f"workdir: {path} cannot be written to ({error.strerror}). Give a directory that can, with --workdir; "
             "nothing was changed."
         ) from error
+    stored = stored_config(path)
+    if stored is not None:
+        check_resumable(stored, config, allow=allow)
     with _claim(path, command) if lead else contextlib.nullcontext():
-        stored = stored_config(path)
-        if stored is not None:
-            check_resumable(stored, config, allow=allow)
         if stored != config and lead:
             replace_file(path / "config.json", (json.dumps(config, indent=2) + "\n").encode())
         yield path

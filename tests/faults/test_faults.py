@@ -17,7 +17,8 @@ from faults import toy
 from flax import nnx
 
 from experiments.launch import local
-from seqjax.train.checkpoint import read_state
+from seqjax.train.checkpoint import read_config, read_state
+from seqjax.train.config import from_dict
 from seqjax.train.log import read_metrics
 
 pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("faults")]
@@ -30,9 +31,9 @@ PROCESSES.set_forkserver_preload(["faults.toy"])
 
 def body(args, output, devices, file_size):
     """The run, in its process."""
-    with open(output, "a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
+    with open(output, "a") as errors, open(os.devnull, "w") as nothing:
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(errors.fileno(), 2)
     os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
@@ -47,7 +48,7 @@ def start(workdir, *options, devices=1, file_size=None):
 
 
 def finish(workdir, *options, **more):
-    """The exit status, and what all runs in this work directory have printed, in one line."""
+    """The exit status, and the errors that all runs in this work directory have printed, in one line."""
     process = start(workdir, *options, **more)
     process.join(120)
     return process.exitcode, " ".join(Path(f"{workdir}.log").read_text().split())
@@ -59,7 +60,7 @@ def lines(workdir):
 
 def state(workdir):
     """Every leaf of the newest checkpoint, as bytes."""
-    experiment = toy.prepare(toy.Config())
+    experiment = toy.prepare(from_dict(toy.Config, read_config(workdir / "checkpoints")))
     abstract = jax.eval_shape(
         lambda key: experiment.learner.init(experiment.build(nnx.Rngs(0)), key), jax.random.key(0)
     )
@@ -107,12 +108,14 @@ def test_twenty_kills_lose_nothing(unbroken, tmp_path):
     assert_same(workdir, unbroken)
 
 
-@pytest.mark.parametrize(("size", "full"), [(64, "metrics.jsonl"), (20_000, "checkpoint of step 1 cannot")])
-def test_a_full_disk_is_named_and_costs_nothing_that_was_saved(size, full, tmp_path):
+@pytest.mark.parametrize(
+    ("size", "room", "full"), [(64, 3_000, "metrics.jsonl"), (20_000, 50_000, "the checkpoint of step 1 cannot")]
+)
+def test_a_full_disk_is_named_and_costs_nothing_that_was_saved(size, room, full, tmp_path):
     """A limit on the size of files stands for the disk: the log outgrows it, or a checkpoint of larger players."""
     roomy, tight = tmp_path / "roomy", tmp_path / "tight"
     assert finish(roomy, "--size", size)[0] == 0
-    status, said = finish(tight, "--size", size, file_size=3_000)
+    status, said = finish(tight, "--size", size, file_size=room)
     assert status == 2, said
     assert full in said.split("error: ")[-1]
     assert finish(tight, "--size", size)[0] == 0
