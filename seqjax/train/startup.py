@@ -1,6 +1,7 @@
 """Before the first step: compiled programs kept on disk, other processes joined, devices counted, a line on it all."""
 
 import hashlib
+import itertools
 import json
 import logging
 import sys
@@ -21,6 +22,7 @@ from seqjax.train.report import versions
 
 _EVENTS = {"/jax/compilation_cache/cache_hits": "loaded", "/jax/compilation_cache/cache_misses": "compiled"}
 _programs: Counter[str] = Counter()
+_runs = itertools.count()
 
 
 def start(config: Mapping[str, Any], *, devices: int | None = None) -> float:
@@ -31,12 +33,14 @@ def start(config: Mapping[str, Any], *, devices: int | None = None) -> float:
       devices: how many there have to be, over all processes; None takes what there is.
 
     Returns:
-      When the run began, as `time.time` counts: the start of the process, or in a notebook this call.
+      When the run began, as `time.time` counts: the start of the process for its first run, otherwise this call.
 
     Raises:
       InputError: there are other devices, or half a cluster is described (`start_distributed`).
     """
-    began = psutil.Process().create_time() if hasattr(sys.modules["__main__"], "__file__") else time.time()
+    # A second run of one process, as in a comparison, and a run in a notebook begin with the call.
+    alone = next(_runs) == 0 and hasattr(sys.modules["__main__"], "__file__")
+    began = psutil.Process().create_time() if alone else time.time()
     cache = keep_compiled_programs()
     start_distributed()
     if devices not in (None, jax.device_count()):

@@ -1,15 +1,19 @@
 """What happens before the first step: devices counted, the banner, compiled programs kept, a trace of some steps."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
 
 import jax
 import jax.numpy as jnp
+import psutil
 import pytest
 
 from seqjax.errors import InputError
+from seqjax.train import startup
 from seqjax.train.profile import Profile
 from seqjax.train.startup import banner, digest, start
 
@@ -28,6 +32,13 @@ def test_the_banner_says_where_and_what(capsys):
     assert f"jax {jax.__version__}" in said
     assert f"configuration {digest(CONFIG)}" in said
     assert said == banner(CONFIG, os.environ["JAX_COMPILATION_CACHE_DIR"]) + "\n"
+
+
+def test_a_run_begins_with_its_process_and_a_second_with_its_call(monkeypatch):
+    monkeypatch.setattr(startup, "_runs", itertools.count())
+    assert start(CONFIG) == psutil.Process().create_time()
+    before = time.time()
+    assert before <= start(CONFIG) <= time.time()
 
 
 def test_the_digest_is_of_what_is_trained():
