@@ -1,7 +1,7 @@
 """Optimisers as plain data: what a recipe nests in its configuration, and the optax transformation that it means."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import optax
@@ -74,7 +74,7 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
     return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
 
 
-def _kernels(params: optax.Params) -> optax.Params:
+def _kernels(params: Any) -> Any:
     """For Muon: kernels, dense or convolutional, have their outputs last."""
     return jax.tree.map(
         lambda x: MuonDimensionNumbers(tuple(range(x.ndim - 1)), x.ndim - 1) if x.ndim > 1 else None, params

@@ -36,6 +36,7 @@ def test_the_banner_says_where_and_what(capsys):
 
 def test_a_run_begins_with_its_process_and_a_second_with_its_call(monkeypatch):
     monkeypatch.setattr(startup, "_runs", itertools.count())
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", "recipe.py", raising=False)
     assert start(CONFIG) == psutil.Process().create_time()
     before = time.time()
     assert before <= start(CONFIG) <= time.time()
