@@ -23,9 +23,6 @@ def test_cells_next_to_flax(tmp_path, capsys):
     assert "geometric mean" in printed
 
 
-LONG = pytest.mark.xdist_group("long_sequences")
-
-
 @pytest.fixture(scope="module")
 def long(tmp_path_factory):
     out = tmp_path_factory.mktemp("long")
@@ -33,14 +30,12 @@ def long(tmp_path_factory):
     return json.loads((out / "results.json").read_text())
 
 
-@LONG
 def test_memory_of_chunks_is_less_than_that_of_every_step(long):
     found = {r["scheme"]: r["bytes"] for r in long["memory"] if r["steps"] == 64}
     assert found["chunks of √T"] < found["deferred"] / 2
     assert {r["scheme"] for r in long["memory"] if r["steps"] == 1000} == {"chunks of √T", "chunks of 256"}
 
 
-@LONG
 def test_newton_says_how_it_went(long):
     assert len(long["newton"]) == 3 * 2 * 3
     for record in long["newton"]:

@@ -1,17 +1,15 @@
 """Drills: whatever ends a run, nothing is lost, and what went wrong is named. Real processes, on a run in miniature."""
 
 import json
-import multiprocessing
 import os
 import random
-import resource
 import signal
 import sys
 import time
-from pathlib import Path
 
 import jax
 import numpy as np
+import processes
 import pytest
 from faults import toy
 from flax import nnx
@@ -21,37 +19,21 @@ from seqjax.train.checkpoint import read_config, read_state
 from seqjax.train.config import from_dict
 from seqjax.train.log import read_metrics
 
-pytestmark = [pytest.mark.faults, pytest.mark.xdist_group("faults")]
+pytestmark = pytest.mark.faults
 
 STEPS = 30
-# A process that has imported everything already is forked for each run.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["faults.toy"])
 
 
-def body(args, output, devices, file_size):
-    """The run, in its process."""
-    with open(output, "a") as errors, open(os.devnull, "w") as nothing:
-        os.dup2(nothing.fileno(), 1)
-        os.dup2(errors.fileno(), 2)
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
-    if file_size is not None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
-    toy.start(args)
-
-
-def start(workdir, *options, devices=1, file_size=None):
-    args = ["--workdir", str(workdir), "--loop.steps", str(STEPS), *map(str, options)]
-    process = PROCESSES.Process(target=body, args=(args, f"{workdir}.log", devices, file_size))
-    process.start()
-    return process
+def start(workdir, *options, **more):
+    args = ["--workdir", workdir, "--loop.steps", STEPS, *options]
+    return processes.start("tests.faults.toy", *args, log=workdir.with_suffix(".log"), **more)
 
 
 def finish(workdir, *options, **more):
     """The exit status, and the errors that all runs in this work directory have printed, in one line."""
     process = start(workdir, *options, **more)
     process.join(120)
-    return process.exitcode, " ".join(Path(f"{workdir}.log").read_text().split())
+    return process.exitcode, " ".join(processes.said(workdir.with_suffix(".log")).split())
 
 
 def lines(workdir):

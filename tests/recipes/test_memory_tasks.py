@@ -11,8 +11,6 @@ from PIL import Image
 
 from experiments.recurrent import memory_tasks as recipe
 
-pytestmark = pytest.mark.xdist_group("recipes")
-
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):

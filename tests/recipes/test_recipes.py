@@ -1,5 +1,7 @@
 """Laws for every recipe: it runs as shipped, reports, resumes exactly whatever ended it, and explains bad input."""
 
+import functools
+import importlib
 import json
 import random
 import re
@@ -7,40 +9,60 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
 from PIL import Image
-from recipes.recipes import RECIPES, ROOT, finish, module, start
+from processes import RECIPES, finish, said, start
 
 from seqjax.train.checkpoint import read_config, read_state
 from seqjax.train.config import from_dict
 from seqjax.train.log import read_metrics
 
-NAMES = pytest.mark.parametrize("name", RECIPES)
-pytestmark = pytest.mark.xdist_group("recipes")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def data_dir(tmp_path_factory):
-    """Prepared sets shared by all runs of this file."""
-    with pytest.MonkeyPatch.context() as patch:
-        path = tmp_path_factory.mktemp("data")
-        patch.setenv("TFDS_DATA_DIR", str(path))
-        yield path
+EVERY = pytest.mark.parametrize("recipe", RECIPES)
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory, data_dir):
-    """The run of each recipe that nothing interrupts."""
-    runs = {}
-    for name in RECIPES:
-        workdir = tmp_path_factory.mktemp("unbroken")
-        out, _ = finish(name, "--workdir", workdir)
-        runs[name] = workdir, out
-    return runs
+def data_dir(tmp_path_factory):
+    """Prepared sets shared by all runs of this file."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
+def options(data_dir):
+    """The preset that takes seconds, on these sets, in a work directory."""
+    return lambda workdir: ("tiny", "--workdir", str(workdir), "--data.data-dir", str(data_dir))
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory, options):
+    """The run of a recipe that nothing interrupts, on one device."""
+
+    @functools.cache
+    def run(recipe):
+        path = tmp_path_factory.mktemp("unbroken")
+        assert finish(recipe, *options(path / "run"), log=path / "log") == 0, said(path / "log")
+        return path / "run", said(path / "log", "out")
+
+    return run
+
+
+@pytest.fixture
+def here(options, capsys):
+    """The recipe in this process, on its four devices: exit status and what was said, in one line."""
+
+    def run(recipe, workdir, *more):
+        module = importlib.import_module(recipe)
+        with pytest.raises(SystemExit) as stopped:
+            module.main(module.run, module.PRESETS, doc=module.__doc__, args=[*options(workdir), *map(str, more)])
+        out, err = capsys.readouterr()
+        return stopped.value.code, " ".join((out + err).split())
+
+    return run
 
 
 def lines(workdir):
@@ -51,12 +73,12 @@ def last_step(workdir):
     return max(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdigit())
 
 
-def last_state(name, workdir):
+def last_state(recipe, workdir):
     """Every leaf of the newest checkpoint, as bytes."""
-    recipe = module(name)
-    config = from_dict(recipe.Config, read_config(workdir / "checkpoints"))
+    module = importlib.import_module(recipe)
+    config = from_dict(module.Config, read_config(workdir / "checkpoints"))
     abstract = jax.eval_shape(
-        lambda key: recipe.learner(config).init(recipe.build(config, nnx.Rngs(0)), key), jax.random.key(0)
+        lambda key: module.learner(config).init(module.build(config, nnx.Rngs(0)), key), jax.random.key(0)
     )
     state = read_state(workdir / "checkpoints", abstract)
     state = state._replace(key=jax.random.key_data(state.key))
@@ -66,14 +88,30 @@ def last_state(name, workdir):
 
 def wait_for(workdir, count, process):
     """Returns when that many lines of metrics are written, or the process has ended."""
-    while process.poll() is None and len(lines(workdir)) < count:
+    while process.is_alive() and len(lines(workdir)) < count:
         time.sleep(0.01)
 
 
-@NAMES
-def test_plain_lines_a_report_and_pictures(name, unbroken):
-    workdir, out = unbroken[name]
-    steps = module(name).PRESETS["tiny"].loop.steps
+def truncate_newest(workdir):
+    """The step of the newest checkpoint, whose largest file has lost its second half."""
+    step = last_step(workdir)
+    files = [p for p in (workdir / "checkpoints" / str(step) / "state").rglob("*") if p.is_file()]
+    largest = max(files, key=lambda p: p.stat().st_size)
+    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
+    return step
+
+
+def assert_same_curve(workdir, expected):
+    for ours, theirs in zip(lines(workdir), expected, strict=True):
+        assert ours.keys() == theirs.keys()
+        for key in ours.keys() - {"kind"}:
+            np.testing.assert_allclose(ours[key], theirs[key], rtol=2e-3, err_msg=f"{key} at step {ours['step']}")
+
+
+@EVERY
+def test_plain_lines_a_report_and_pictures(recipe, unbroken):
+    workdir, out = unbroken(recipe)
+    steps = importlib.import_module(recipe).PRESETS["tiny"].loop.steps
     assert sum(f"/{steps}" in line for line in out.splitlines()) >= steps
     assert "\x1b" not in out  # no terminal codes in a pipe
     report = json.loads((workdir / "report.json").read_text())
@@ -81,7 +119,7 @@ def test_plain_lines_a_report_and_pictures(name, unbroken):
     assert keys <= report.keys()
     assert report["steps"] == steps
     assert all(figures.keys() == report["metrics"].keys() for figures in report["baselines"].values())
-    assert f"experiments.{name.replace('/', '.')} tiny" in report["command"]
+    assert f"python -m {recipe} tiny" in report["command"]
     paths = list((workdir / "samples").iterdir())
     assert paths
     for path in paths:
@@ -89,136 +127,107 @@ def test_plain_lines_a_report_and_pictures(name, unbroken):
             assert np.ptp(np.asarray(picture)) > 0
 
 
-@NAMES
-def test_a_finished_run_says_so(name, unbroken):
-    workdir, _ = unbroken[name]
+@EVERY
+def test_a_finished_run_says_so(recipe, unbroken, here):
+    workdir, _ = unbroken(recipe)
     before = lines(workdir)
-    out, _ = finish(name, "--workdir", workdir)
-    assert "finished" in out
+    status, said_here = here(recipe, workdir)
+    assert status == 0
+    assert "finished" in said_here
     assert lines(workdir) == before
 
 
-@NAMES
-def test_killed_at_random_moments_it_is_the_unbroken_run(name, unbroken, tmp_path):
-    """kill -9 three times, then the rest: parameters, optimiser, keys and every line of metrics are the same."""
-    rng = random.Random(0)
-    total = len(lines(unbroken[name][0]))
-    for share in (0.1, 0.4, 0.7):
-        process = start(name, "--workdir", tmp_path)
-        wait_for(tmp_path, int(total * (share + 0.2 * rng.random())), process)
+@EVERY
+def test_whatever_ended_it_it_is_the_unbroken_run(recipe, unbroken, options, tmp_path):
+    """SIGTERM, kill -9 at three random moments, a truncated checkpoint, and the rest: parameters, optimiser, keys and
+    every line of metrics are the same."""
+    rng, workdir, log = random.Random(0), tmp_path / "run", tmp_path / "log"
+    total = len(lines(unbroken(recipe)[0]))
+
+    process = start(recipe, *options(workdir), log=log)
+    wait_for(workdir, 7, process)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 75, said(log)
+    reached = last_step(workdir)
+    assert reached == lines(workdir)[-1]["step"] >= 7
+    assert f"step {reached} is saved" in " ".join(said(log).split())
+
+    for share in (0.3, 0.5, 0.7):
+        process = start(recipe, *options(workdir), log=log)
+        wait_for(workdir, int(total * (share + 0.2 * rng.random())), process)
         time.sleep(0.05 * rng.random())
         process.kill()
-        process.communicate()
-        assert process.returncode == -signal.SIGKILL
-    finish(name, "--workdir", tmp_path)
-    assert last_state(name, tmp_path) == last_state(name, unbroken[name][0])
-    assert lines(tmp_path) == lines(unbroken[name][0])
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+
+    damaged = truncate_newest(workdir)
+    assert finish(recipe, *options(workdir), log=log) == 0, said(log)
+    assert f"Checkpoint {damaged} is damaged" in " ".join(said(log).split())
+    assert (workdir / "checkpoints" / "damaged" / str(damaged)).is_dir()
+    assert last_state(recipe, workdir) == last_state(recipe, unbroken(recipe)[0])
+    assert lines(workdir) == lines(unbroken(recipe)[0])
 
 
-@NAMES
-def test_sigterm_saves_the_step_reached(name, unbroken, tmp_path):
-    process = start(name, "--workdir", tmp_path, "--loop.save-every", 1000, "--allow-change", "loop.save_every")
-    wait_for(tmp_path, 7, process)
-    process.terminate()
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 75, err
-    step = last_step(tmp_path)
-    assert step >= 7
-    assert f"step {step} is saved" in " ".join(err.split())
-    assert lines(tmp_path)[-1]["step"] == step
-    finish(name, "--workdir", tmp_path, "--loop.save-every", 1000)
-    assert last_state(name, tmp_path) == last_state(name, unbroken[name][0])
-    assert lines(tmp_path) == lines(unbroken[name][0])
-
-
-@NAMES
+@EVERY
 @pytest.mark.parametrize("parallel", ["jit", "pmap"])
-def test_four_devices_give_the_curve_of_one(name, parallel, unbroken, tmp_path):
-    finish(name, "--workdir", tmp_path, "--loop.parallel", parallel, devices=4)
-    pairs = zip(lines(tmp_path), lines(unbroken[name][0]), strict=True)
-    for ours, theirs in pairs:
-        assert ours.keys() == theirs.keys()
-        for key in ours.keys() - {"kind"}:
-            np.testing.assert_allclose(ours[key], theirs[key], rtol=2e-3, err_msg=f"{key} at step {ours['step']}")
+def test_four_devices_give_the_curve_of_one(recipe, parallel, unbroken, here, tmp_path):
+    assert here(recipe, tmp_path, "--loop.devices", 4, "--loop.parallel", parallel)[0] == 0
+    assert_same_curve(tmp_path, lines(unbroken(recipe)[0]))
 
 
-@NAMES
-def test_several_steps_in_one_call_give_the_same_curve(name, unbroken, tmp_path):
-    finish(name, "--workdir", tmp_path, "--loop.steps-per-call", 5, "--loop.log-every", 5)
-    expected = [line for line in lines(unbroken[name][0]) if line["step"] % 5 == 0]
-    for ours, theirs in zip(lines(tmp_path), expected, strict=True):
-        assert ours.keys() == theirs.keys()
-        for key in ours.keys() - {"kind"}:
-            np.testing.assert_allclose(ours[key], theirs[key], rtol=2e-3, err_msg=f"{key} at step {ours['step']}")
+@EVERY
+def test_several_steps_in_one_call_give_the_same_curve(recipe, unbroken, here, tmp_path):
+    assert here(recipe, tmp_path, "--loop.steps-per-call", 5, "--loop.log-every", 5)[0] == 0
+    assert_same_curve(tmp_path, [line for line in lines(unbroken(recipe)[0]) if line["step"] % 5 == 0])
 
 
-@NAMES
-def test_steps_per_call_has_to_divide_the_cadences(name, capsys, tmp_path):
-    message = fails(name, capsys, "--workdir", tmp_path, "--loop.steps-per-call", 3)
+@EVERY
+def test_steps_per_call_has_to_divide_the_cadences(recipe, here, tmp_path):
+    status, message = here(recipe, tmp_path, "--loop.steps-per-call", 3)
+    assert status == 2
     assert "loop.steps: 40 is not a multiple of steps_per_call=3" in message
 
 
-@NAMES
-def test_a_truncated_checkpoint_is_named_and_kept_aside(name, unbroken, tmp_path):
-    finish(name, "--workdir", tmp_path, "--loop.steps", 20)
-    step = last_step(tmp_path)
-    files = [p for p in (tmp_path / "checkpoints" / str(step) / "state").rglob("*") if p.is_file()]
-    largest = max(files, key=lambda p: p.stat().st_size)
-    largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
-    _, err = finish(name, "--workdir", tmp_path, "--allow-change", "loop.steps")
-    assert f"Checkpoint {step} is damaged" in " ".join(err.split())
-    assert (tmp_path / "checkpoints" / "damaged" / str(step)).is_dir()
-    assert last_step(tmp_path) == last_step(unbroken[name][0])
-
-
-def fails(name, capsys, *options, preset="tiny"):
-    """The paragraph that a bad command line ends with, its exit status being 2."""
-    recipe = module(name)
-    with pytest.raises(SystemExit) as stopped:
-        recipe.main(recipe.run, recipe.PRESETS, doc=recipe.__doc__, args=[preset, *map(str, options)])
-    assert stopped.value.code == 2
-    return " ".join(capsys.readouterr().err.split())
-
-
-@NAMES
-def test_a_misspelt_option(name, capsys, tmp_path):
-    assert "--loop.steps" in fails(name, capsys, "--workdir", tmp_path, "--loop.stepz", 3)
+@EVERY
+def test_a_misspelt_option(recipe, here, tmp_path):
+    status, message = here(recipe, tmp_path, "--loop.stepz", 3)
+    assert status == 2
+    assert "--loop.steps" in message
     assert not list(tmp_path.iterdir())
 
 
-@NAMES
-def test_a_workdir_of_another_configuration(name, capsys, unbroken):
-    workdir, _ = unbroken[name]
+@EVERY
+def test_a_workdir_of_another_configuration(recipe, here, unbroken):
+    workdir, _ = unbroken(recipe)
     before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
-    message = fails(name, capsys, "--workdir", workdir, "--optimizer.learning-rate", 0.5)
+    status, message = here(recipe, workdir, "--optimizer.learning-rate", 0.5)
+    assert status == 2
     for part in ("optimizer.learning_rate", "0.5", "0.001", "--allow-change"):
         assert part in message
     assert before == {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
 
 
-@NAMES
-def test_an_unwritable_workdir(name, capsys, tmp_path):
+@EVERY
+def test_an_unwritable_workdir(recipe, here, tmp_path):
     (tmp_path / "file").write_text("")
-    assert "--workdir" in fails(name, capsys, "--workdir", tmp_path / "file" / "run")
+    status, message = here(recipe, tmp_path / "file" / "run")
+    assert status == 2
+    assert "--workdir" in message
 
 
-@NAMES
-def test_a_diverging_run_names_the_step_and_keeps_the_last_good_checkpoint(name, tmp_path):
-    _, err = finish(name, "--workdir", tmp_path, "--optimizer.learning-rate", 3e38, status=3)
-    found = re.search(r"step (\d+): .*(loss|gradient_norm) is (nan|inf)", " ".join(err.split()))
-    assert found, err
+@EVERY
+def test_a_diverging_run_names_the_step_and_keeps_the_last_good_checkpoint(recipe, here, tmp_path):
+    status, message = here(recipe, tmp_path, "--optimizer.learning-rate", 3e38)
+    assert status == 3
+    found = re.search(r"step (\d+): .*(loss|gradient_norm) is (nan|inf)", message)
+    assert found, message
     kept = [int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]
     assert max(kept, default=0) < int(found.group(1))
 
 
 def test_list_of_recipes_names_each_with_a_line():
     out = subprocess.run([sys.executable, "-m", "experiments"], cwd=ROOT, capture_output=True, text=True, check=True)
-    for name in RECIPES:
-        line = next(line for line in out.stdout.splitlines() if f"experiments.{name.replace('/', '.')} " in line)
+    for recipe in RECIPES:
+        line = next(line for line in out.stdout.splitlines() if f"{recipe} " in line)
         assert len(line.split()) > 3
-
-
-def test_every_recipe_is_here():
-    root = ROOT / "experiments"
-    files = {p.relative_to(root).with_suffix("").as_posix() for p in root.glob("*/*.py") if p.stem != "__init__"}
-    assert {name for name in files if not name.startswith(("bench/", "launch/"))} == set(RECIPES)
