@@ -1,0 +1,111 @@
+"""``ops.convolution`` against PyTorch, values and gradients (``golden_convolution.py``), and against ``ops.linear``."""
+
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
+import pytest
+
+from seqjax.errors import InputError
+from seqjax.ops import linear
+from seqjax.ops.convolution import conv, conv_transpose, reflect_pad
+
+GOLDEN = np.load(Path(__file__).parent / "golden" / "convolution.npz")
+CASES = json.loads(str(GOLDEN["arguments"]))
+OPS = {"conv": conv, "conv_transpose": conv_transpose}
+
+
+def channels_last(array):
+    return jnp.asarray(np.moveaxis(array, 1, -1))
+
+
+def our_kernel(kind, weight):
+    """PyTorch's ``[D, C, *K]``, or flipped ``[C, D, *K]``, as ``[*K, C, D]``."""
+    space = tuple(range(2, weight.ndim))
+    if kind == "conv":
+        return jnp.asarray(weight.transpose(*space, 1, 0))
+    return jnp.asarray(np.flip(weight, space).transpose(*space, 0, 1))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients_equal_pytorch(name):
+    kind, arguments = CASES[name]
+    arguments = {argument: value for argument, value in arguments.items() if argument != "k"}
+    get = lambda field: GOLDEN[f"{name}:{field}"]  # noqa: E731
+    if kind == "reflect_pad":
+        run = lambda inputs: reflect_pad(inputs, **arguments)  # noqa: E731
+        leaves, expected = [channels_last(get("inputs"))], [channels_last(get("inputs_gradient"))]
+    else:
+        run = lambda *leaves: OPS[kind](*leaves, **arguments)  # noqa: E731
+        leaves, expected = (
+            [jnp.asarray(get("bias" + f)), our_kernel(kind, get("weight" + f)), channels_last(get("inputs" + f))]
+            for f in ("", "_gradient")
+        )
+
+    def total(leaves):
+        outputs = run(*leaves)
+        return jnp.sum(jnp.sin(outputs)), outputs
+
+    gradients, outputs = jax.jit(jax.grad(total, has_aux=True))(leaves)
+    np.testing.assert_allclose(outputs, channels_last(get("outputs")), rtol=1e-5, atol=1e-5)
+    for ours, theirs in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def test_transposed_convolution_is_the_adjoint_of_the_convolution():
+    """``⟨conv(x), y⟩ = ⟨x, convᵀ(y)⟩`` with the kernel flipped and its channels exchanged."""
+    kernel, x, y = normal(3, 3, 2, 4), normal(1, 8, 6, 2, seed=1), normal(1, 4, 3, 4, seed=2)
+    back = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
+    forth = conv(None, kernel, x, stride=2, padding=1)
+    np.testing.assert_allclose(
+        jnp.vdot(forth, y), jnp.vdot(x, conv_transpose(None, back, y, stride=2, padding=1, output_padding=1)), rtol=1e-5
+    )
+
+
+def test_leading_dimensions_are_independent_and_dtype_is_kept():
+    bias, kernel, inputs = normal(2), normal(3, 3, 3, 2), normal(2, 3, 6, 5, 3)
+    for op in OPS.values():
+        looped = jnp.stack([op(bias, kernel, x, stride=2, padding=1) for x in inputs])
+        np.testing.assert_allclose(op(bias, kernel, inputs, stride=2, padding=1), looped, rtol=1e-5, atol=1e-6)
+        half = [a.astype(jnp.bfloat16) for a in (bias, kernel, inputs)]
+        assert op(*half).dtype == jnp.bfloat16
+    single = reflect_pad(inputs[0, 0], 2)
+    np.testing.assert_array_equal(reflect_pad(inputs, 2)[0, 0], single)
+
+
+@pytest.mark.parametrize("window", [(3, 3), (4, 2)])
+def test_unequal_padding_makes_it_the_affine_map(window):
+    bias, kernel, inputs = normal(2), normal(*window, 3, 2), normal(2, 6, 5, 3)
+    pads = tuple(((k - 1) // 2, k // 2) for k in window)
+    np.testing.assert_allclose(
+        conv(bias, kernel, inputs, padding=pads), linear.affine(bias, kernel, inputs), rtol=1e-5, atol=1e-6
+    )
+
+
+@pytest.fixture
+def unchecked():
+    """Switch the type checks of the test run off, as they are for a user."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_what_does_not_fit_is_refused():
+    kernel, images = jnp.zeros((3, 3, 2, 4)), jnp.zeros((1, 4, 5, 3))
+    for op in OPS.values():
+        with pytest.raises(InputError, match=r"do not fit; expected a kernel \[\*K, C, D\]"):
+            op(None, kernel, images)
+        with pytest.raises(InputError, match="do not fit"):
+            op(None, jnp.zeros((3, 4)), images)
+    with pytest.raises(InputError, match="output_padding=2 with stride=2"):
+        conv_transpose(None, kernel, images[..., :2], stride=2, output_padding=2)
+    with pytest.raises(InputError, match="padding=4 for images of height and width"):
+        reflect_pad(images, 4)
