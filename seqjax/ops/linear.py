@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from seqjax.errors import InputError
+from seqjax.ops.convolution import conv
 
 Implementation = Literal["xla", "patches"]
 
@@ -48,7 +49,7 @@ def affine(
     elif implementation == "patches":
         outputs = _multiply(kernel, _patches(inputs, kernel.shape[:-2]))
     else:
-        outputs = _convolve(kernel, inputs)
+        outputs = conv(None, kernel, inputs, padding=_same(kernel.shape[:-2]))
     return jnp.broadcast_to(bias, outputs.shape) + outputs
 
 
@@ -58,25 +59,15 @@ def _multiply(kernel: Array, inputs: Array) -> Array:
     return (rows @ kernel.reshape(-1, kernel.shape[-1])).reshape(*inputs.shape[:-1], kernel.shape[-1])
 
 
-def _convolve(kernel: Array, inputs: Array) -> Array:
-    space = kernel.ndim - 2
-    batch = inputs.reshape(-1, *inputs.shape[-space - 1 :])
-    axes = "XYZ"[:space]
-    outputs = jax.lax.conv_general_dilated(
-        batch,
-        kernel,
-        window_strides=(1,) * space,
-        padding="SAME",
-        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
-    )
-    return outputs.reshape(*inputs.shape[:-1], kernel.shape[-1])
+def _same(window: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    return tuple(((k - 1) // 2, k // 2) for k in window)
 
 
 def _patches(inputs: Array, window: tuple[int, ...]) -> Array:
     """The window around every position, ``[*B, *space, ∏K·C]``, in the order of a flattened ``[*K, C]`` kernel."""
     space = len(window)
     lead = inputs.ndim - space - 1
-    padding = [(0, 0)] * lead + [((k - 1) // 2, k // 2) for k in window] + [(0, 0)]
+    padding = [(0, 0)] * lead + [*_same(window), (0, 0)]
     padded = jnp.pad(inputs, padding)
     columns = []
     for index in range(math.prod(window)):

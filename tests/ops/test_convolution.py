@@ -1,4 +1,4 @@
-"""``ops.convolution`` against PyTorch, values and gradients (``golden_convolution.py``), and against ``ops.linear``."""
+"""``ops.convolution`` against PyTorch, values and gradients (``golden_convolution.py``)."""
 
 import json
 from pathlib import Path
@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from seqjax.errors import InputError
-from seqjax.ops import linear
 from seqjax.ops.convolution import conv, conv_transpose, reflect_pad
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "convolution.npz")
@@ -78,15 +77,6 @@ def test_leading_dimensions_are_independent_and_dtype_is_kept():
         assert op(*half).dtype == jnp.bfloat16
     single = reflect_pad(inputs[0, 0], 2)
     np.testing.assert_array_equal(reflect_pad(inputs, 2)[0, 0], single)
-
-
-@pytest.mark.parametrize("window", [(3, 3), (4, 2)])
-def test_unequal_padding_makes_it_the_affine_map(window):
-    bias, kernel, inputs = normal(2), normal(*window, 3, 2), normal(2, 6, 5, 3)
-    pads = tuple(((k - 1) // 2, k // 2) for k in window)
-    np.testing.assert_allclose(
-        conv(bias, kernel, inputs, padding=pads), linear.affine(bias, kernel, inputs), rtol=1e-5, atol=1e-6
-    )
 
 
 @pytest.fixture
