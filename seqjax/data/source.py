@@ -1,8 +1,9 @@
 """Data sets by name, as sources of records that can be read in any order.
 
-A record is a dict of NumPy arrays; a clip is under ``"video"``, uint8 ``[T, H, W, C]``. The sets of this package are
-known by name beside all of TFDS's. What is not on disk yet is prepared first, once, in the ``array_record`` format.
-Reading needs no TensorFlow, nor does preparing this package's sets; some of TFDS's sets cannot be had without it.
+A record is a dict of NumPy arrays. A clip is under ``"video"``, uint8 ``[T, H, W, C]``, a still under ``"image"``,
+uint8 ``[H, W, C]``. The sets of this package are known by name beside all of TFDS's. What is not on disk yet is
+prepared first, once, in the ``array_record`` format. Reading needs no TensorFlow, nor does preparing this package's
+sets; some of TFDS's sets cannot be had without it.
 """
 
 import difflib
@@ -19,11 +20,12 @@ import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
+from seqjax.data.digits import Digits
 from seqjax.data.memory_tasks import AddingProblem, CopyMemory
 from seqjax.data.moving_digits import MovingDigits
 from seqjax.errors import InputError
 
-BUILDERS = (AddingProblem, CopyMemory, MovingDigits)
+BUILDERS = (AddingProblem, CopyMemory, Digits, MovingDigits)
 """The sets of this package."""
 VIDEO_KEYS = {"moving_mnist": "image_sequence"}
 """What TFDS calls the clips of a set, where it is not ``video``."""

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.registered import skip_registration
 
 from seqjax.data.moving_digits import MovingDigits, MovingDigitsConfig
-from seqjax.data.source import SkipDamaged, Source, in_memory, open_source
+from seqjax.data.source import BUILDERS, SkipDamaged, Source, in_memory, open_source
 from seqjax.errors import InputError
 
 FIELDS = {"size": 32, "digit_size": 16, "digits": 1, "frames": 4, "train": 30, "validation": 20, "test": 10}
@@ -104,7 +104,7 @@ def test_environment_names_the_directory(shared_dir, monkeypatch):
 def test_unknown_name(tmp_path):
     text = message("moving_digit", split="train", data_dir=tmp_path)
     assert "'moving_digit'" in text
-    assert "['adding_problem', 'copy_memory', 'moving_digits']" in text
+    assert str([builder.name for builder in BUILDERS]) in text
     assert "'mnist'" in message("mnists", split="train", data_dir=tmp_path)
     assert "'moving digits'" in message("moving digits", split="train", data_dir=tmp_path)
 
