@@ -20,12 +20,14 @@ import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
+from seqjax.data.digit_outlines import DigitOutlines
+from seqjax.data.digit_styles import DigitStyles
 from seqjax.data.digits import Digits
 from seqjax.data.memory_tasks import AddingProblem, CopyMemory
 from seqjax.data.moving_digits import MovingDigits
 from seqjax.errors import InputError
 
-BUILDERS = (AddingProblem, CopyMemory, Digits, MovingDigits)
+BUILDERS = (AddingProblem, CopyMemory, DigitOutlines, DigitStyles, Digits, MovingDigits)
 """The sets of this package."""
 VIDEO_KEYS = {"moving_mnist": "image_sequence"}
 """What TFDS calls the clips of a set, where it is not ``video``."""
