@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from seqjax.ops import linear
-from seqjax.ops.recurrence import Affine, Cell, Flags, Tree, add, advance, restart, where, zeros_like
+from seqjax.ops.recurrence import Affine, Cell, Flags, Tree, add, advance, batch_first, restart, where, zeros_like
 
 Saved = Literal["products", "carries"]
 Run = Callable[[Tree, Tree, Tree, Tree, Flags], tuple[Tree, Tree]]
@@ -42,7 +42,7 @@ class Loop(NamedTuple):
 
     def project(self, cell: Cell, params: Tree, xs: Tree) -> Tree:
         """The projected inputs of all steps."""
-        zs = cell.project(params, xs, self.outside)
+        zs = cell.project(params, xs, batch_first(self.outside))
         return zs if xs is not None else jax.tree.map(lambda z: jnp.broadcast_to(z, (self.length, *z.shape)), zs)
 
     def enter(self, cell: Cell, params: Tree, x_t: Tree) -> Tree:
@@ -239,5 +239,5 @@ def _bias_alone(cell: Cell, params: Tree, carry: Tree, z_t: Tree) -> int | None:
 
 def _kernel_gradient(affine: Affine, kernel: Array, xs: Array, d_values: Array) -> Array:
     zero = jnp.zeros((), d_values.dtype)
-    _, vjp = jax.vjp(lambda kernel: affine(zero, kernel, xs), kernel)
+    _, vjp = jax.vjp(lambda kernel: batch_first(affine)(zero, kernel, xs), kernel)
     return vjp(d_values)[0]

@@ -70,6 +70,24 @@ def affine_in_loop(implementation: linear.Implementation | None, gradient: bool 
     return run
 
 
+def batch_first(affine: Affine) -> Affine:
+    """The same map of many steps at once, ``[T, B, ...]``, for a compiler that splits the batch over devices.
+
+    Of dimensions that are folded into one, only the outermost can be split. With time outermost every device would
+    gather the whole batch and compute all of it, so where there is an automatic mesh the batch is put there.
+    """
+
+    def run(bias: Array, kernel: Array, inputs: Array) -> Array:
+        mesh = jax.sharding.get_abstract_mesh()
+        split = jax.sharding.AxisType.Auto in mesh.axis_types and mesh.size > 1
+        if not split or inputs.ndim <= kernel.ndim:
+            return affine(bias, kernel, inputs)
+        product = jnp.swapaxes(affine(jnp.zeros((), inputs.dtype), kernel, jnp.swapaxes(inputs, 0, 1)), 0, 1)
+        return jnp.broadcast_to(bias, product.shape) + product
+
+    return run
+
+
 def as_cell(cell: Cell | Step) -> Cell:
     """The cell itself, or a plain step as a cell whose affine maps are its own business."""
     if isinstance(cell, Cell):

@@ -42,8 +42,9 @@ def compile_evaluation(evaluation: Evaluation, graphs: dict[str, Any], mesh: Mes
 
     @jax.jit
     def add(accumulated: Any, params: Any, rest: Any, batch: Batch) -> Any:
-        outputs = evaluation.predict(merge(graphs, params, rest), batch)
-        return evaluation.metric.accumulate(accumulated, outputs, batch)
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # as the step is
+            outputs = evaluation.predict(merge(graphs, params, rest), batch)
+            return evaluation.metric.accumulate(accumulated, outputs, batch)
 
     def run(params: Any, rest: Any) -> dict:
         accumulated = evaluation.metric.init()

@@ -88,11 +88,16 @@ def compile_step(
         raise InputError(f"parallel: got {parallel!r}, expected 'jit' or 'pmap'.")
 
     def step(state: State, batch: Any) -> tuple[State, dict[str, jax.Array]]:
-        return learner.step(graphs, state, batch, axis_name=None if parallel == "jit" else AXIS)
+        # In sight of the mesh, so that `ops` can lay arrays out in a way that the compiler can split.
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            return learner.step(graphs, state, batch)
+
+    def part(state: State, batch: Any) -> tuple[State, dict[str, jax.Array]]:
+        return learner.step(graphs, state, batch, axis_name=AXIS)
 
     if parallel == "pmap":
         # With the check on, gradients of replicated parameters would come out of autodiff already summed.
-        step = jax.shard_map(step, mesh=mesh, in_specs=(replicated, spec), out_specs=replicated, check_vma=False)
+        step = jax.shard_map(part, mesh=mesh, in_specs=(replicated, spec), out_specs=replicated, check_vma=False)
     return jax.jit(
         step,
         donate_argnums=0,

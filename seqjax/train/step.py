@@ -149,8 +149,7 @@ def _update(
     trained = _trained(player, state.params)
     (loss, (metrics, rest)), gradients = jax.value_and_grad(objective, has_aux=True)(trained)
     if axis_name is not None:
-        gradients, loss, metrics = lax.pmean((gradients, loss, metrics), axis_name)
-        rest = jax.tree.map(lambda leaf: _mean(leaf, axis_name), rest)
+        gradients, loss, metrics, rest = _mean((gradients, loss, metrics, rest), axis_name)
     # optax divides by powers of its integer step count, which strict promotion refuses.
     with jax.numpy_dtype_promotion("standard"):
         updates, opt = player.tx.update(gradients, state.opt[name], trained)
@@ -164,8 +163,12 @@ def _trained(player: Player, params: dict[str, Any]) -> dict[str, Any]:
     return {name: params[name] for name in (params if player.nets is None else player.nets)}
 
 
-def _mean(leaf: Array, axis_name: str) -> Array:
-    return lax.pmean(leaf, axis_name) if jnp.issubdtype(leaf.dtype, jnp.inexact) else leaf
+def _mean(tree: Any, axis_name: str) -> Any:
+    """What is floating-point averaged over the axis, all of it in one collective; the rest as it is."""
+    leaves, structure = jax.tree.flatten(tree)
+    places = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    means = dict(zip(places, lax.pmean([leaves[i] for i in places], axis_name), strict=True))
+    return jax.tree.unflatten(structure, [means.get(i, leaf) for i, leaf in enumerate(leaves)])
 
 
 def _check(players: Mapping[str, Player], ema: dict[str, float]) -> None:
