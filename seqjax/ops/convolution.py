@@ -9,9 +9,18 @@ the more after. They are one in a 4x4 convolution of stride 2 over even images, 
     3x3 transposed, stride 2, p 1, output 1    (1, 2)               (2, 1)
 
 Kernels are ``[*K, C, D]``, images ``[*B, *space, C]``, of one to three spatial dimensions, as in `linear.affine`, which
-is the map for stride 1 and "SAME". A PyTorch weight ``[D, C, *K]`` of a convolution is such a kernel with its axes
-moved; one ``[C, D, *K]`` of a transposed convolution must be flipped along ``*K`` too.
+is the map for stride 1 and "SAME". PyTorch's weights, ``[D, C, *K]`` of a convolution and ``[C, D, *K]`` of a transposed
+one, are such kernels with their axes in reverse, ``*K`` kept in order.
+
+Convolution, transposed convolution and the gradient of the kernel are the three derivatives of one trilinear form
+``⟨y, W * x⟩``, so that the gradients of each are the other two, at any order. XLA derives the same, but takes the
+kernel's gradient of a transposed convolution, which is in every second derivative too, as a convolution with
+zeros between its pixels, for which its CPU backend has no fast path.
 """
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,28 +53,29 @@ def conv(
     """
     space = _space("conv", kernel, inputs)
     pads = ((padding, padding),) * space if isinstance(padding, int) else padding
-    return _convolve(bias, kernel, inputs, strides=(stride,) * space, pads=pads, dilation=(1,) * space)
+    images, leading = _fold(inputs, space)
+    geometry = _Geometry(images.shape, kernel.shape, stride, pads)
+    outputs = _convolve(geometry, kernel, images)
+    return _add(bias, outputs.reshape(*leading, *outputs.shape[1:]))
 
 
 def conv_transpose(
     bias: Float[Array, " D"] | None,
-    kernel: Float[Array, "... C D"],
+    kernel: Float[Array, "... D C"],
     inputs: Float[Array, "... C"],
     *,
     stride: int = 1,
     padding: int = 0,
     output_padding: int = 0,
 ) -> Float[Array, "... D"]:
-    """The transposed convolution of PyTorch's ``ConvTranspose1d``, ``2d`` and ``3d``, with the kernel as it is applied.
+    """``b + Wᵀ * x``: what PyTorch's ``ConvTranspose1d``, ``2d`` and ``3d`` compute, the adjoint of `conv` in its inputs.
 
-    ``stride - 1`` zeros go between the pixels, ``k - 1 - padding`` before them and ``k - 1 - padding +
-    output_padding`` after; over that the kernel slides with stride 1. A spatial dimension of n becomes
-    ``(n - 1) stride - 2 padding + k + output_padding``.
+    A spatial dimension of n becomes ``(n - 1) stride - 2 padding + k + output_padding``.
 
     Args:
       bias: ``b``; None where a normalisation follows.
-      kernel: ``[*K, C, D]``, from the inputs' C to the outputs' D.
-      inputs: ``[*B, *space, C]``; any leading dimensions.
+      kernel: ``W [*K, D, C]``, that of the convolution, from D to C, which is transposed.
+      inputs: ``x [*B, *space, C]``; any leading dimensions.
       stride: how far neighbouring inputs are apart in the output, in every direction.
       padding: how many rows of the full output are left away on all sides.
       output_padding: how many of those at the end come back.
@@ -74,14 +84,18 @@ def conv_transpose(
       InputError: when kernel and inputs disagree on ``C`` or on the number of dimensions; when output_padding is
         not smaller than the stride.
     """
-    space = _space("conv_transpose", kernel, inputs)
+    space = _space("conv_transpose", jnp.swapaxes(kernel, -1, -2), inputs)
     if not 0 <= output_padding < stride:
         raise InputError(
             f"conv_transpose: output_padding={output_padding} with stride={stride}; expected 0 up to stride - 1, the "
             "rows that a convolution of this stride can leave over: choose another."
         )
-    pads = tuple((k - 1 - padding, k - 1 - padding + output_padding) for k in kernel.shape[:space])
-    return _convolve(bias, kernel, inputs, strides=(1,) * space, pads=pads, dilation=(stride,) * space)
+    images, leading = _fold(inputs, space)
+    window = zip(images.shape[1:-1], kernel.shape, strict=False)
+    size = [(n - 1) * stride - 2 * padding + k + output_padding for n, k in window]
+    shape = (len(images), *size, kernel.shape[-2])
+    outputs = _transpose(_Geometry(shape, kernel.shape, stride, ((padding, padding),) * space), kernel, images)
+    return _add(bias, outputs.reshape(*leading, *outputs.shape[1:]))
 
 
 def reflect_pad(images: Float[Array, "*B H W C"], padding: int) -> Float[Array, "*B H+2*{padding} W+2*{padding} C"]:
@@ -114,24 +128,72 @@ def _space(name: str, kernel: Array, inputs: Array) -> int:
     return space
 
 
-def _convolve(
-    bias: Array | None,
-    kernel: Array,
-    inputs: Array,
-    *,
-    strides: tuple[int, ...],
-    pads: tuple[tuple[int, int], ...],
-    dilation: tuple[int, ...],
-) -> Array:
-    space = len(strides)
-    axes = "XYZ"[:space]
-    outputs = jax.lax.conv_general_dilated(
-        inputs.reshape(-1, *inputs.shape[-space - 1 :]),
+def _fold(inputs: Array, space: int) -> tuple[Array, tuple[int, ...]]:
+    """Leading dimensions as one batch, and what they were."""
+    return inputs.reshape(-1, *inputs.shape[-space - 1 :]), inputs.shape[: -space - 1]
+
+
+def _add(bias: Array | None, outputs: Array) -> Array:
+    return outputs if bias is None else outputs + jnp.broadcast_to(bias, outputs.shape)
+
+
+class _Geometry(NamedTuple):
+    """Of the convolution: x to y by W."""
+
+    inputs: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: int
+    pads: tuple[tuple[int, int], ...]
+
+
+def _apply(geometry: _Geometry, kernel: Array, inputs: Array) -> Array:
+    axes = "XYZ"[: len(geometry.pads)]
+    return jax.lax.conv_general_dilated(
+        inputs,
         kernel,
-        window_strides=strides,
-        padding=pads,
-        lhs_dilation=dilation,
+        window_strides=(geometry.stride,) * len(axes),
+        padding=geometry.pads,
         dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
     )
-    outputs = outputs.reshape(*inputs.shape[: -space - 1], *outputs.shape[1:])
-    return outputs if bias is None else outputs + jnp.broadcast_to(bias, outputs.shape)
+
+
+def _adjoint(linear: Callable[[Array], Array], shape: tuple[int, ...], cotangent: Array) -> Array:
+    return jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, cotangent.dtype))(cotangent)[0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _strided(geometry: _Geometry, kernel: Array, inputs: Array) -> Array:
+    """y of W and x."""
+    return _apply(geometry, kernel, inputs)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _transpose(geometry: _Geometry, kernel: Array, outputs: Array) -> Array:
+    """x of W and y."""
+    return _adjoint(lambda x: _apply(geometry, kernel, x), geometry.inputs, outputs)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _correlate(geometry: _Geometry, inputs: Array, outputs: Array) -> Array:
+    """W of x and y."""
+    return _adjoint(lambda kernel: _apply(geometry, kernel, inputs), geometry.kernel, outputs)
+
+
+_strided.defvjp(
+    lambda geometry, kernel, inputs: (_strided(geometry, kernel, inputs), (kernel, inputs)),
+    lambda geometry, saved, d_y: (_correlate(geometry, saved[1], d_y), _transpose(geometry, saved[0], d_y)),
+)
+_transpose.defvjp(
+    lambda geometry, kernel, outputs: (_transpose(geometry, kernel, outputs), (kernel, outputs)),
+    lambda geometry, saved, d_x: (_correlate(geometry, d_x, saved[1]), _strided(geometry, saved[0], d_x)),
+)
+_correlate.defvjp(
+    lambda geometry, inputs, outputs: (_correlate(geometry, inputs, outputs), (inputs, outputs)),
+    lambda geometry, saved, d_w: (_transpose(geometry, d_w, saved[1]), _strided(geometry, d_w, saved[0])),
+)
+
+
+def _convolve(geometry: _Geometry, kernel: Array, inputs: Array) -> Array:
+    # Without a stride there is nothing between the pixels, and forward-mode derivatives, which a rule for reverse
+    # mode rules out, stay possible.
+    return (_apply if geometry.stride == 1 else _strided)(geometry, kernel, inputs)

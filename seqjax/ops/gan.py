@@ -18,7 +18,7 @@ the stop of gradients between the players: differentiate each player's loss with
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import chex
 import jax
@@ -49,11 +49,9 @@ def adversarial(name: Loss) -> Adversarial:
 
     Whoever lets a configuration choose gives the generator's loss the real logits too.
     """
-    if name not in get_args(Loss):
-        raise InputError(
-            f"adversarial: the loss {name!r} is unknown; expected one of {', '.join(get_args(Loss))}: choose one."
-        )
-    return globals()[name]
+    if name not in LOSSES:
+        raise InputError(f"adversarial: the loss {name!r} is unknown; expected one of {', '.join(LOSSES)}: choose one.")
+    return LOSSES[name]
 
 
 def _per_example(values: Array) -> Array:
@@ -140,6 +138,16 @@ relativistic_average = _relative(_against_mean)
 
 Source: Jolicoeur-Martineau, 2018 (RaSGAN, whose two terms are summed).
 """
+
+LOSSES = {
+    "minimax": minimax,
+    "non_saturating": non_saturating,
+    "least_squares": least_squares,
+    "hinge": hinge,
+    "wasserstein": wasserstein,
+    "relativistic": relativistic,
+    "relativistic_average": relativistic_average,
+}
 
 
 def mode_seeking(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from seqjax.errors import InputError
+from seqjax.ops import convolution
 from seqjax.ops.convolution import conv, conv_transpose, reflect_pad
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "convolution.npz")
@@ -21,12 +22,9 @@ def channels_last(array):
     return jnp.asarray(np.moveaxis(array, 1, -1))
 
 
-def our_kernel(kind, weight):
-    """PyTorch's ``[D, C, *K]``, or flipped ``[C, D, *K]``, as ``[*K, C, D]``."""
-    space = tuple(range(2, weight.ndim))
-    if kind == "conv":
-        return jnp.asarray(weight.transpose(*space, 1, 0))
-    return jnp.asarray(np.flip(weight, space).transpose(*space, 0, 1))
+def our_kernel(weight):
+    """PyTorch's ``[D, C, *K]``, or ``[C, D, *K]`` of a transposed convolution, with ``*K`` first and the others turned."""
+    return jnp.asarray(weight.transpose(*range(2, weight.ndim), 1, 0))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -40,7 +38,7 @@ def test_values_and_gradients_equal_pytorch(name):
     else:
         run = lambda *leaves: OPS[kind](*leaves, **arguments)  # noqa: E731
         leaves, expected = (
-            [jnp.asarray(get("bias" + f)), our_kernel(kind, get("weight" + f)), channels_last(get("inputs" + f))]
+            [jnp.asarray(get("bias" + f)), our_kernel(get("weight" + f)), channels_last(get("inputs" + f))]
             for f in ("", "_gradient")
         )
 
@@ -58,19 +56,36 @@ def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
+@pytest.mark.parametrize("kind", OPS)
+def test_second_derivatives_equal_those_that_jax_derives(kind, monkeypatch):
+    """As a penalty on the slope of a strided network takes them: of kernel and inputs, after the inputs."""
+    kernel, inputs, weight = normal(4, 3, 3, 3), normal(2, 8, 7, 3, seed=1), normal(3, seed=2)
+
+    def penalty(kernel, inputs):
+        def score(x):
+            return jnp.sum(jnp.tanh(OPS[kind](weight, kernel, x, stride=2, padding=1)))
+
+        return jnp.sum(jnp.square(jax.grad(score)(inputs)))
+
+    ours = jax.grad(penalty, argnums=(0, 1))(kernel, inputs)
+    for name in ("_strided", "_transpose", "_correlate"):
+        monkeypatch.setattr(convolution, name, getattr(convolution, name).fun)
+    for a, b in zip(ours, jax.grad(penalty, argnums=(0, 1))(kernel, inputs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
 def test_transposed_convolution_is_the_adjoint_of_the_convolution():
-    """``⟨conv(x), y⟩ = ⟨x, convᵀ(y)⟩`` with the kernel flipped and its channels exchanged."""
+    """``⟨conv(x), y⟩ = ⟨x, convᵀ(y)⟩``."""
     kernel, x, y = normal(3, 3, 2, 4), normal(1, 8, 6, 2, seed=1), normal(1, 4, 3, 4, seed=2)
-    back = jnp.flip(kernel, (0, 1)).swapaxes(2, 3)
     forth = conv(None, kernel, x, stride=2, padding=1)
-    np.testing.assert_allclose(
-        jnp.vdot(forth, y), jnp.vdot(x, conv_transpose(None, back, y, stride=2, padding=1, output_padding=1)), rtol=1e-5
-    )
+    back = conv_transpose(None, kernel, y, stride=2, padding=1, output_padding=1)
+    np.testing.assert_allclose(jnp.vdot(forth, y), jnp.vdot(x, back), rtol=1e-5)
 
 
 def test_leading_dimensions_are_independent_and_dtype_is_kept():
-    bias, kernel, inputs = normal(2), normal(3, 3, 3, 2), normal(2, 3, 6, 5, 3)
-    for op in OPS.values():
+    bias, inputs = normal(2), normal(2, 3, 6, 5, 3)
+    for kind, op in OPS.items():
+        kernel = normal(3, 3, 3, 2) if kind == "conv" else normal(3, 3, 2, 3)
         looped = jnp.stack([op(bias, kernel, x, stride=2, padding=1) for x in inputs])
         np.testing.assert_allclose(op(bias, kernel, inputs, stride=2, padding=1), looped, rtol=1e-5, atol=1e-6)
         half = [a.astype(jnp.bfloat16) for a in (bias, kernel, inputs)]
@@ -89,13 +104,13 @@ def unchecked():
 
 @pytest.mark.usefixtures("unchecked")
 def test_what_does_not_fit_is_refused():
-    kernel, images = jnp.zeros((3, 3, 2, 4)), jnp.zeros((1, 4, 5, 3))
+    kernel, images = jnp.zeros((3, 3, 4, 4)), jnp.zeros((1, 4, 5, 3))
     for op in OPS.values():
         with pytest.raises(InputError, match=r"do not fit; expected a kernel \[\*K, C, D\]"):
             op(None, kernel, images)
         with pytest.raises(InputError, match="do not fit"):
             op(None, jnp.zeros((3, 4)), images)
     with pytest.raises(InputError, match="output_padding=2 with stride=2"):
-        conv_transpose(None, kernel, images[..., :2], stride=2, output_padding=2)
+        conv_transpose(None, kernel[:, :, :3, :3], images, stride=2, output_padding=2)
     with pytest.raises(InputError, match="padding=4 for images of height and width"):
         reflect_pad(images, 4)
