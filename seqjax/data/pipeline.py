@@ -7,10 +7,15 @@ processes the ``p``-th gets the rows ``[p B / P, (p + 1) B / P)`` of it. So the 
 other, are the same array for any number of processes (``jax.make_array_from_process_local_data`` joins them so on a
 mesh whose devices are in the order of their processes), and step ``k`` sees the same records whether the run began at
 step 0 or at step ``k``.
+
+Unpaired sets are given as several sources by name, ``{"a": horses, "b": zebras}``. Each is then a stream of its own,
+shuffled by a seed of its own and endless, and record ``i`` joins the ``i``-th of each: chance decides which images
+meet, and every image of a set is seen equally often, however large the other is. Who counts epochs, counts those of
+the larger set, as CycleGAN does (its own code draws ``b`` with replacement instead).
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import grain
 import numpy as np
@@ -23,7 +28,7 @@ _READ = grain.ReadOptions(num_threads=min(8, os.cpu_count() or 1), prefetch_buff
 
 
 def train_batches(
-    source: Source,
+    source: Source | Mapping[str, Source],
     *,
     batch_size: int,
     seed: int,
@@ -39,7 +44,8 @@ def train_batches(
     A source smaller than a batch is fine: a batch then holds records of several epochs.
 
     Args:
-      source: the records.
+      source: the records; or several sources by name, of which a record then has each one's ``image`` under the name
+        itself and the rest under ``{name}_{key}``.
       batch_size: of the global batch, ``B``.
       seed: of the order and of ``augment``, 0 to 2³² - 1.
       start_step: global step of the first batch.
@@ -65,7 +71,7 @@ def train_batches(
             f"start_step={start_step} and steps_per_call={steps_per_call} are not a place to start and a number of "
             "batches: give at least 0 and at least 1."
         )
-    stream = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    stream = _endless(source, seed)
     stream = stream.random_map(augment) if augment else stream
     stream = stream.map(transform) if transform else stream
     batches = _share(stream, batch_size, process_index, process_count)[start_step:]
@@ -74,7 +80,7 @@ def train_batches(
 
 
 def eval_batches(
-    source: Source,
+    source: Source | Mapping[str, Source],
     *,
     batch_size: int,
     process_index: int = 0,
@@ -85,9 +91,11 @@ def eval_batches(
 
     Every process gets the same number of batches. The last batch is filled up with copies of the last record;
     ``"weight"``, float32 ``[B / P]``, is 1 for a record and 0 for such a copy, and for what ``SkipDamaged`` puts in
-    the place of a damaged record. Arguments and errors as in ``train_batches``.
+    the place of a damaged record. Arguments and errors as in ``train_batches``, but several sources have to be of one
+    length, for here the ``i``-th records belong together.
     """
     _check(source, batch_size, process_index, process_count)
+    source = _Abreast(source) if isinstance(source, Mapping) else source
     last = len(source) - 1
 
     def weighted(i: int) -> Record:
@@ -100,6 +108,49 @@ def eval_batches(
     return iter(_share(stream, batch_size, process_index, process_count).to_iter_dataset(_READ))
 
 
+def _endless(source: Source | Mapping[str, Source], seed: int) -> grain.MapDataset:
+    if not isinstance(source, Mapping):
+        return grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    seeds = np.random.SeedSequence(seed).generate_state(len(source))
+    streams = {name: _endless(one, int(own)) for (name, one), own in zip(source.items(), seeds, strict=True)}
+
+    def joined(i: int) -> Record:
+        return _join({name: stream[i] for name, stream in streams.items()})
+
+    return grain.MapDataset.range(min(map(len, streams.values()))).seed(seed).map(joined)
+
+
+def _join(records: Mapping[str, Record]) -> Record:
+    return {
+        name if key == "image" else f"{name}_{key}": value
+        for name, record in records.items()
+        for key, value in record.items()
+    }
+
+
+class _Abreast:
+    """Sources of one length, their records joined in order."""
+
+    def __init__(self, sources: Mapping[str, Source]) -> None:
+        self._sources = sources
+        lengths = {name: len(source) for name, source in sources.items()}
+        if len(set(lengths.values())) > 1:
+            raise InputError(
+                f"The sources have {lengths} records, so they do not belong together one by one: evaluate each alone, "
+                "{name: source}."
+            )
+
+    def __len__(self) -> int:
+        return len(next(iter(self._sources.values())))
+
+    def __getitem__(self, index: int, /) -> Record:
+        return _join({name: source[index] for name, source in self._sources.items()})
+
+    @property
+    def damaged(self) -> set[int]:
+        return {i for source in self._sources.values() for i in getattr(source, "damaged", ())}
+
+
 def _share(stream: grain.MapDataset, batch_size: int, process_index: int, process_count: int) -> grain.MapDataset:
     """Batches of the stream, of each the rows of one process; no other row is read."""
     rows = batch_size // process_count
@@ -110,8 +161,9 @@ def _share(stream: grain.MapDataset, batch_size: int, process_index: int, proces
     return grain.MapDataset.range(len(stream) // process_count).map(local).batch(rows, drop_remainder=True)
 
 
-def _check(source: Source, batch_size: int, process_index: int, process_count: int) -> None:
-    if not len(source):
+def _check(source: Source | Mapping[str, Source], batch_size: int, process_index: int, process_count: int) -> None:
+    sources = source.values() if isinstance(source, Mapping) else [source]
+    if not sources or not all(map(len, sources)):
         raise InputError("The source has no records: give a split that has some.")
     if not 0 <= process_index < process_count:
         raise InputError(

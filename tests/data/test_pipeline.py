@@ -229,6 +229,74 @@ def test_an_error_in_a_thread_reaches_the_caller_as_it_is():
         assert str(caught.value) == "Record 5 is damaged."
 
 
+def stills(count: int, start: int) -> list[dict[str, np.ndarray]]:
+    return [{"image": np.full((2, 2, 1), start + i, np.uint8), "label": np.asarray(-i)} for i in range(count)]
+
+
+def met(batches, count: int | None = None) -> list[list[tuple[int, int]]]:
+    """Which images meet, batch by batch."""
+    return [
+        list(zip(*(batch[name][:, 0, 0, 0].tolist() for name in "ab"), strict=True)) for batch in islice(batches, count)
+    ]
+
+
+DOMAINS = {"a": stills(6, 0), "b": stills(10, 100)}
+
+
+def test_unpaired_sets_have_epochs_and_an_order_each():
+    """Six and ten in batches of 4: each set whole in its own epochs, and in 30 steps all 60 pairs but a few meet."""
+    stream = list(chain(*met(train_batches(DOMAINS, batch_size=4, seed=1), 75)))
+    for column, members in ((0, range(6)), (1, range(100, 110))):
+        size = len(members)
+        seen = [pair[column] for pair in stream]
+        epochs = {tuple(seen[k : k + size]) for k in range(0, 300, size)}
+        assert all(sorted(epoch) == list(members) for epoch in epochs)
+        assert len(epochs) >= 0.9 * 300 / size
+    assert len(set(stream)) == 60
+
+
+def test_unpaired_sets_of_one_length_do_not_run_in_step():
+    stream = list(chain(*met(train_batches({"a": stills(8, 0), "b": stills(8, 0)}, batch_size=8, seed=0), 8)))
+    assert sum(a == b for a, b in stream) < 32
+    assert len(set(stream)) > 24
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+@pytest.mark.parametrize("start", [0, 7])
+def test_unpaired_batches_depend_on_seed_and_step_alone(process_count, start):
+    options = {"batch_size": 4, "augment": add_noise}
+    whole = list(islice(train_batches(DOMAINS, seed=5, **options), start + 4))[start:]
+    options |= {"start_step": start, "process_count": process_count}
+    shares = [list(islice(train_batches(DOMAINS, seed=5, process_index=p, **options), 4)) for p in range(process_count)]
+    for parts, expected in zip(zip(*shares, strict=True), whole, strict=True):
+        for key in ("a", "a_label", "b", "b_label", "noise"):
+            np.testing.assert_array_equal(np.concatenate([part[key] for part in parts]), expected[key])
+    assert met(train_batches(DOMAINS, seed=6, batch_size=4), 4) != met(whole)
+
+
+def test_unpaired_records_keep_what_goes_with_an_image():
+    batch = next(train_batches(DOMAINS, batch_size=16, seed=0))
+    assert batch.keys() == {"a", "a_label", "b", "b_label"}
+    np.testing.assert_array_equal(batch["a"][:, 0, 0, 0], -batch["a_label"])
+    np.testing.assert_array_equal(batch["b"][:, 0, 0, 0], 100 - batch["b_label"])
+
+
+def test_several_sources_are_evaluated_in_step():
+    batches = list(eval_batches({"a": stills(5, 0), "b": stills(5, 100)}, batch_size=4))
+    assert met(batches) == [[(0, 100), (1, 101), (2, 102), (3, 103)], [(4, 104)] * 4]
+    assert [batch["weight"].tolist() for batch in batches] == [[1, 1, 1, 1], [1, 0, 0, 0]]
+    (alone,) = eval_batches({"b": stills(3, 100)}, batch_size=4)
+    assert alone.keys() == {"b", "b_label", "weight"}
+    with pytest.raises(InputError, match=r"\{'a': 6, 'b': 10\} records"):
+        eval_batches(DOMAINS, batch_size=4)
+
+
+def test_damage_to_one_of_several_sources_takes_the_weight_of_both():
+    sources = {"a": SkipDamaged(Damaged(stills(4, 0), 1), 0.5), "b": SkipDamaged(Damaged(stills(4, 100), 2), 0.5)}
+    (batch,) = eval_batches(sources, batch_size=4)
+    assert batch["weight"].tolist() == [1, 0, 0, 1]
+
+
 def readers() -> set[threading.Thread]:
     return {thread for thread in threading.enumerate() if thread.name.startswith("grain-prefetch")}
 
@@ -280,3 +348,6 @@ def test_no_records():
         train_batches([], batch_size=4, seed=0)
     with pytest.raises(InputError, match="no records"):
         eval_batches([], batch_size=4)
+    for sources in ({}, {"a": stills(2, 0), "b": []}):
+        with pytest.raises(InputError, match="no records"):
+            train_batches(sources, batch_size=4, seed=0)
