@@ -1,0 +1,121 @@
+import functools
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from seqjax.data.augment import PAIRED, UNPAIRED, jitter, resize
+from seqjax.data.pipeline import train_batches
+from seqjax.errors import InputError
+
+
+def map_of(size: int, dtype=np.uint8) -> np.ndarray:
+    """An image whose pixels say where they are."""
+    return np.stack(np.meshgrid(np.arange(size), np.arange(size), indexing="ij"), axis=-1).astype(dtype)
+
+
+def place(part: np.ndarray) -> tuple[int, int, bool]:
+    """Top, left and whether mirrored, of a part of the map."""
+    mirrored = bool(part[0, 0, 1] > part[0, -1, 1])
+    return int(part[0, 0, 0]), int(part[0, -1 if mirrored else 0, 1]), mirrored
+
+
+def drawn(seed: int, together=PAIRED, **options) -> dict[str, np.ndarray]:
+    record = {key: map_of(12) for group in together for key in group} | {"label": np.asarray(3)}
+    return jitter(record, np.random.default_rng(seed), together=together, load=12, crop=9, **options)
+
+
+def bicubic(before: int, after: int) -> np.ndarray:
+    """Weights [after, before] of Keys' kernel, a = -1/2, as wide as the pixels of the smaller image."""
+    wide = max(before / after, 1)
+    x = np.abs(((np.arange(after) + 0.5) * before / after - 0.5)[:, None] - np.arange(before)) / wide
+    near, far = 1.5 * x**3 - 2.5 * x**2 + 1, -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
+    weights = np.where(x < 1, near, np.where(x < 2, far, 0))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("size", [23, 16, 9])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_resizing_against_a_matrix_product(size, dtype):
+    values = np.random.default_rng(0).uniform(60, 180, (16, 14, 4)).astype(dtype)
+    image = resize({"x": values}, keys=["x"], size=size)["x"]
+    expected = np.einsum("yh,hwc,xw->yxc", bicubic(16, size), values.astype(float), bicubic(14, size))
+    assert image.dtype == dtype
+    assert np.abs(image - expected).max() < (1.1 if dtype == np.uint8 else 1e-3)  # uint8: rounded after each direction
+
+
+def test_labels_are_not_mixed():
+    labels = np.where(map_of(8)[..., :1] < 4, np.uint8(7), np.uint8(200))
+    record = {"input": labels, "target": labels}
+    resized = resize(record, keys=["input", "target"], size=13, nearest=["input"])
+    assert set(np.unique(resized["input"])) == {7, 200}
+    assert len(np.unique(resized["target"])) > 2
+
+
+def test_a_part_of_the_resized_image_or_its_mirror_image():
+    whole = map_of(12)
+    for seed in range(50):
+        part = drawn(seed)["input"]
+        top, left, mirrored = place(part)
+        expected = whole[top : top + 9, left : left + 9]
+        np.testing.assert_array_equal(part, expected[:, ::-1] if mirrored else expected)
+
+
+def test_images_of_a_pair_change_alike_and_others_on_their_own():
+    alike = 0
+    for seed in range(100):
+        pair, two = drawn(seed), drawn(seed, UNPAIRED)
+        assert place(pair["input"]) == place(pair["target"])
+        assert pair["label"] == 3
+        alike += place(two["a"]) == place(two["b"])
+    assert alike < 15  # by chance one in 32
+
+
+def test_every_place_is_as_likely():
+    """Four tops, four lefts, two sides, 2,000 draws: within five standard errors of a 32nd each."""
+    rng = np.random.default_rng(0)
+    record = {"x": map_of(12)}
+    places = [place(jitter(record, rng, together=[["x"]], load=12, crop=9)["x"]) for _ in range(2000)]
+    counts = [places.count(which) for which in set(places)]
+    assert len(counts) == 32
+    assert max(abs(count - 62.5) for count in counts) < 5 * np.sqrt(62.5)
+
+
+def test_without_mirroring():
+    assert not any(place(drawn(seed, flip=False)["input"])[2] for seed in range(30))
+
+
+@pytest.mark.parametrize("process_count", [1, 2, 4])
+@pytest.mark.parametrize("start", [0, 5])
+def test_crops_depend_on_seed_and_step_alone(process_count, start):
+    """A run that goes on, and any number of processes, draw the same; each epoch draws anew."""
+    source = [{"input": map_of(12), "target": map_of(12), "number": np.asarray(i)} for i in range(6)]
+    augment = functools.partial(jitter, together=PAIRED, load=14, crop=9)
+    whole = list(islice(train_batches(source, batch_size=4, seed=1, augment=augment), 9))
+    options = {"batch_size": 4, "augment": augment, "start_step": start, "process_count": process_count}
+    shares = [
+        list(islice(train_batches(source, seed=1, process_index=p, **options), 9 - start)) for p in range(process_count)
+    ]
+    for parts, expected in zip(zip(*shares, strict=True), whole[start:], strict=True):
+        for key in expected:
+            np.testing.assert_array_equal(np.concatenate([part[key] for part in parts]), expected[key])
+    first = np.concatenate([batch["input"][batch["number"] == 0] for batch in whole])
+    assert len(np.unique(first, axis=0)) > 3
+    other = next(train_batches(source, batch_size=4, seed=2, augment=augment))
+    assert not np.array_equal(other["input"], whole[0]["input"])
+
+
+@pytest.mark.parametrize(
+    ("record", "options", "words"),
+    [
+        ({}, {"crop": 13}, ["crop=13", "load=12"]),
+        ({}, {"crop": 0}, ["crop=0"]),
+        ({"video": np.zeros((2, 4, 4, 1), np.uint8)}, {}, ["'input'", "'video': 'uint8[2, 4, 4, 1]'"]),
+        ({"input": np.zeros((4, 4), np.uint8)}, {}, ["'input': 'uint8[4, 4]'", "[H, W, C]"]),
+        ({"input": np.zeros((4, 4, 3))}, {}, ["float64[4, 4, 3]"]),
+    ],
+)
+def test_what_cannot_be_jittered(record, options, words):
+    with pytest.raises(InputError) as caught:
+        jitter(record, np.random.default_rng(0), together=PAIRED, **({"load": 12, "crop": 9} | options))
+    assert all(word in str(caught.value) for word in words)
