@@ -25,9 +25,10 @@ from seqjax.data.digit_styles import DigitStyles
 from seqjax.data.digits import Digits
 from seqjax.data.memory_tasks import AddingProblem, CopyMemory
 from seqjax.data.moving_digits import MovingDigits
+from seqjax.data.pix2pix import Pix2Pix
 from seqjax.errors import InputError
 
-BUILDERS = (AddingProblem, CopyMemory, DigitOutlines, DigitStyles, Digits, MovingDigits)
+BUILDERS = (AddingProblem, CopyMemory, DigitOutlines, DigitStyles, Digits, MovingDigits, Pix2Pix)
 """The sets of this package."""
 VIDEO_KEYS = {"moving_mnist": "image_sequence"}
 """What TFDS calls the clips of a set, where it is not ``video``."""
@@ -259,6 +260,10 @@ def _prepare(builder: tfds.core.DatasetBuilder) -> None:
     except (OSError, AssertionError) as error:
         if builder.is_prepared():  # by another process in the meantime
             return
+        if isinstance(error, AssertionError) and builder.MANUAL_DOWNLOAD_INSTRUCTIONS:
+            raise InputError(
+                f"{builder.name} is made from files that you have to fetch. {' '.join(str(error).split())}"
+            ) from error
         raise InputError(
             f"{builder.name} cannot be prepared in {builder.data_dir} ({_line(error)}): give a data_dir, or set "
             "TFDS_DATA_DIR to one, that can be written and has room; a set of TFDS may need a network or files that "
