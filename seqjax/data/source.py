@@ -32,6 +32,8 @@ BUILDERS = (AddingProblem, CopyMemory, DigitOutlines, DigitStyles, Digits, Movin
 """The sets of this package."""
 VIDEO_KEYS = {"moving_mnist": "image_sequence"}
 """What TFDS calls the clips of a set, where it is not ``video``."""
+PREPARED_BY_TENSORFLOW = ("cycle_gan",)
+"""Sets for which TFDS, to prepare them, wants TensorFlow, but notices only after the download."""
 
 Record = dict[str, np.ndarray]
 
@@ -251,6 +253,12 @@ def _needs_tensorflow(name: str) -> str:
 
 
 def _prepare(builder: tfds.core.DatasetBuilder) -> None:
+    if builder.name in PREPARED_BY_TENSORFLOW and not importlib.util.find_spec("tensorflow"):
+        raise InputError(
+            f"TFDS can prepare {builder.name} only with TensorFlow, which is not installed: run "
+            '`pip install "seqjax[prepare]"` and try again, or give the data_dir of a machine that has prepared it, '
+            "for it is read without."
+        )
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()
     try:

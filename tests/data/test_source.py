@@ -7,9 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 from tensorflow_datasets.core.registered import skip_registration
 
 from seqjax.data.moving_digits import MovingDigits, MovingDigitsConfig
+from seqjax.data.pipeline import train_batches
 from seqjax.data.source import BUILDERS, SkipDamaged, Source, in_memory, open_source
 from seqjax.errors import InputError
 
@@ -176,6 +178,58 @@ def test_moving_mnist_gives_videos(tmp_path, monkeypatch):
     assert source[0]["video"].shape == (20, 64, 64, 1)
     assert list(source[0]) == ["video"]
     assert "['test']" in message("moving_mnist", split="train", data_dir=tmp_path)
+
+
+@pytest.fixture
+def horses_and_zebras(tmp_path, monkeypatch):
+    """TFDS's own ``cycle_gan``, prepared from pictures made here instead of its archive."""
+
+    def split_generators(self, dl_manager):
+        splits = {}
+        for split, count in (("trainA", 3), ("trainB", 4), ("testA", 2), ("testB", 1)):
+            (tmp_path / split).mkdir()
+            for i in range(count):
+                Image.new("RGB", (5, 4), (i, ord(split[-1]), len(split))).save(tmp_path / split / f"{i}.png")
+            splits[split] = self._generate_examples(tmp_path / split, split[-1])
+        return splits
+
+    def generate_examples(self, path, label):
+        return ((file.name, {"image": file, "label": label}) for file in sorted(path.iterdir()))
+
+    builder = tfds.builder_cls("cycle_gan")
+    with monkeypatch.context() as patched:
+        patched.setattr(builder, "_split_generators", split_generators)
+        patched.setattr(builder, "_generate_examples", generate_examples)
+        prepared = tfds.builder("cycle_gan/horse2zebra", data_dir=tmp_path)
+        prepared.download_and_prepare(file_format="array_record")
+    return tmp_path
+
+
+def test_cycle_gan_is_read_without_tensorflow(horses_and_zebras):
+    """By the same interface as our own unpaired sets: images of each domain, and batches of both."""
+    a, b = (
+        open_source("cycle_gan", config="horse2zebra", split=split, data_dir=horses_and_zebras)
+        for split in ("trainA", "trainB")
+    )
+    assert (len(a), len(b)) == (3, 4)
+    assert a[0]["image"].shape == (4, 5, 3)
+    batch = next(train_batches({"a": a, "b": b}, batch_size=12, seed=0))
+    assert batch.keys() == {"a", "a_label", "b", "b_label"}
+    np.testing.assert_array_equal(np.bincount(batch["a"][:, 0, 0, 0]), [4] * 3)
+    np.testing.assert_array_equal(np.bincount(batch["b"][:, 0, 0, 0]), [3] * 4)
+    assert set(batch["a"][..., 1].ravel()) == {ord("A")}
+    assert set(batch["b"][..., 1].ravel()) == {ord("B")}
+
+
+def test_cycle_gan_without_tensorflow_is_refused_before_the_download(tmp_path, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name))
+    monkeypatch.setattr(
+        tfds.core.DatasetBuilder, "download_and_prepare", lambda *_, **__: pytest.fail("went to download")
+    )
+    text = message("cycle_gan", config="maps", split="trainA", data_dir=tmp_path)
+    assert 'pip install "seqjax[prepare]"' in text
+    assert "cycle_gan" in text
 
 
 def records_file(data_dir):
