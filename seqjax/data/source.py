@@ -25,10 +25,14 @@ from seqjax.data.digit_styles import DigitStyles
 from seqjax.data.digits import Digits
 from seqjax.data.memory_tasks import AddingProblem, CopyMemory
 from seqjax.data.moving_digits import MovingDigits
+from seqjax.data.photographs import PhotographCrops, Textures
 from seqjax.data.pix2pix import Pix2Pix
 from seqjax.errors import InputError
 
-BUILDERS = (AddingProblem, CopyMemory, DigitOutlines, DigitStyles, Digits, MovingDigits, Pix2Pix)
+BUILDERS = (
+    *(AddingProblem, CopyMemory, DigitOutlines, DigitStyles, Digits),
+    *(MovingDigits, PhotographCrops, Pix2Pix, Textures),
+)
 """The sets of this package."""
 VIDEO_KEYS = {"moving_mnist": "image_sequence"}
 """What TFDS calls the clips of a set, where it is not ``video``."""
