@@ -1,9 +1,10 @@
 """Data sets by name, as sources of records that can be read in any order.
 
 A record is a dict of NumPy arrays. A clip is under ``"video"``, uint8 ``[T, H, W, C]``, a still under ``"image"``,
-uint8 ``[H, W, C]``. The sets of this package are known by name beside all of TFDS's. What is not on disk yet is
-prepared first, once, in the ``array_record`` format. Reading needs no TensorFlow, nor does preparing this package's
-sets; some of TFDS's sets cannot be had without it.
+uint8 ``[H, W, C]``, a pair of stills under ``"input"`` and ``"target"``. Sets for translation without pairs have splits
+``trainA``, ``trainB``, ``testA``, ``testB`` of stills, which ``train_batches`` takes together. The sets of this package
+are known by name beside all of TFDS's. What is not on disk yet is prepared first, once, in the ``array_record`` format.
+Reading needs no TensorFlow, nor does preparing this package's sets; some of TFDS's sets cannot be had without it.
 """
 
 import difflib
@@ -30,8 +31,15 @@ from seqjax.data.pix2pix import Pix2Pix
 from seqjax.errors import InputError
 
 BUILDERS = (
-    *(AddingProblem, CopyMemory, DigitOutlines, DigitStyles, Digits),
-    *(MovingDigits, PhotographCrops, Pix2Pix, Textures),
+    AddingProblem,
+    CopyMemory,
+    DigitOutlines,
+    DigitStyles,
+    Digits,
+    MovingDigits,
+    PhotographCrops,
+    Pix2Pix,
+    Textures,
 )
 """The sets of this package."""
 VIDEO_KEYS = {"moving_mnist": "image_sequence"}
@@ -70,7 +78,7 @@ def open_source(
     finish renames it into place, the others drop theirs and use the first's.
 
     Args:
-      name: ``"moving_digits"`` or a name of the TFDS catalogue.
+      name: of one of ``BUILDERS``, such as ``"moving_digits"``, or of the TFDS catalogue.
       split: such as ``"train"``, or a part of one in the syntax of TFDS, ``"train[:80%]"``.
       config: one of the set's configurations by name, or a new one; the set's default unless given.
       data_dir: where prepared sets are; unless given, ``$TFDS_DATA_DIR`` or else ``~/tensorflow_datasets``.
