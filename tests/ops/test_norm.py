@@ -147,6 +147,23 @@ def test_gradient_of_spectral_norm_flows_through_the_singular_value():
         np.testing.assert_allclose(np.vdot(gradient, step) / 1e-6, slope, rtol=1e-4)
 
 
+def test_vectors_of_spectral_norm_are_held_constant():
+    """Far from convergence: finite differences with the ``u`` and ``v`` of one iteration in NumPy, which stay."""
+    kernel, u, weights = normal(5, 4), normal(4, seed=1), np.random.default_rng(2).normal(size=(5, 4))
+    wide = np.float64(kernel)
+    v = wide @ np.float64(u)
+    v /= np.linalg.norm(v)
+    after = v @ wide
+    after /= np.linalg.norm(after)
+    value = lambda w: np.vdot(weights, w / (v @ w @ after))  # noqa: E731
+    loss = lambda kernel: jnp.sum(jnp.asarray(weights, jnp.float32) * norm.spectral_norm(kernel, u)[0])  # noqa: E731
+    np.testing.assert_allclose(norm.spectral_norm(kernel, u)[1], after, rtol=1e-5)
+    for seed in (3, 4, 5):
+        step = 1e-6 * np.random.default_rng(seed).normal(size=(5, 4))
+        slope = (value(wide + step) - value(wide - step)) / 2e-6
+        np.testing.assert_allclose(np.vdot(jax.jit(jax.grad(loss))(kernel), step) / 1e-6, slope, rtol=1e-4)
+
+
 def test_spectral_norm_of_nothing_is_finite():
     value, gradient = jax.value_and_grad(lambda w: jnp.sum(norm.spectral_norm(w, jnp.ones(4))[0]))(jnp.zeros((5, 4)))
     assert value == 0
