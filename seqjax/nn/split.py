@@ -6,14 +6,17 @@ dictionaries with the same names: `graphs` (structure, hashable, static), `param
 `nnx.split`, `nnx.merge` or `nnx.state`.
 """
 
+import contextlib
 import math
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from seqjax.errors import InputError
 
+DType = jax.typing.DTypeLike
 Nets = dict[str, nnx.Module]
 Trees = dict[str, Any]
 
@@ -41,13 +44,41 @@ def split(nets: Nets) -> Split:
     )
 
 
-def merge(graphs: dict[str, nnx.GraphDef], params: Trees, rest: Trees) -> Nets:
-    """Puts networks together again; what they write in a forward pass leaves `params` and `rest` untouched."""
-    return {
+def merge(graphs: dict[str, nnx.GraphDef], params: Trees, rest: Trees, *, dtype: DType | None = None) -> Nets:
+    """Puts networks together again; what they write in a forward pass leaves `params` and `rest` untouched.
+
+    Args:
+      graphs: of `split`.
+      params: of `split`, or others of the same structure.
+      rest: as `params`.
+      dtype: what the networks compute in: floating-point parameters are cast to it (the functions of ``seqjax.ops``
+        compute in the dtype of their parameters), and layers of Flax whose own ``dtype`` was left open are told it.
+        ``rest`` is not cast. None leaves everything as it is.
+    """
+    nets = {
         # Stated, because its default differs between versions of flax.
-        name: nnx.merge(graph, nnx.State(params[name]), nnx.State(rest[name]), copy=True)
+        name: nnx.merge(graph, nnx.State(cast(params[name], dtype)), nnx.State(rest[name]), copy=True)
         for name, graph in graphs.items()
     }
+    for _, node in nnx.iter_graph(nets):
+        if dtype is not None and isinstance(node, nnx.Module) and getattr(node, "dtype", dtype) is None:
+            setattr(node, "dtype", dtype)  # noqa: B010
+    return nets
+
+
+def mixing(dtype: DType | None) -> contextlib.AbstractContextManager:
+    """Where networks that compute in `dtype` are called: what it meets in float32 it becomes, as is jax's default.
+
+    Layers of Flax count on it, also where promotion is strict.
+    """
+    return contextlib.nullcontext() if dtype is None else jax.numpy_dtype_promotion("standard")
+
+
+def cast(tree: Any, dtype: DType | None) -> Any:
+    """What is floating-point as `dtype`; whole numbers, keys and, for None, everything as it is."""
+    if dtype is None:
+        return tree
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, tree)
 
 
 def rest_of(nets: Nets) -> Trees:

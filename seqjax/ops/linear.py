@@ -24,7 +24,7 @@ def affine(
 
     A kernel with spatial dimensions ``*K`` (one to three, odd or even) maps ``inputs [*B, *space, C]`` of as many
     spatial dimensions to ``[*B, *space, D]``; values outside the image are zero. The convolution is a
-    cross-correlation, as everywhere in deep learning.
+    cross-correlation, as everywhere in deep learning. Computed in the kernel's dtype.
 
     Args:
       bias: any shape that broadcasts to the result: a bias ``[D]``, or pre-activations that the map is added to.
@@ -44,6 +44,7 @@ def affine(
             f"{space} spatial ones and {kernel.shape[-2]} channels; the inputs have shape {inputs.shape}. "
             "Give inputs [*B, *space, C] and a kernel [*K, C, D] with the same C."
         )
+    inputs = inputs.astype(kernel.dtype)
     if math.prod(kernel.shape[:-2]) == 1:
         outputs = _multiply(kernel, inputs)
     elif implementation == "patches":

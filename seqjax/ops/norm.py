@@ -19,8 +19,8 @@ from seqjax.errors import InputError
 def layer_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], *, epsilon: float = 1e-5) -> Float[Array, "... D"]:
     """``α ⊙ (x - μ) / √(σ² + ε)``, with the mean ``μ`` and variance ``σ²`` over the last axis.
 
-    The statistics are taken in float32 at least. A bias is the caller's to add. Where an array has spatial dimensions
-    each position is normalised on its own.
+    Computed in float32 at least, returned in the dtype of ``x``. A bias is the caller's to add. Where an array has
+    spatial dimensions each position is normalised on its own.
 
     Args:
       x: ``[..., D]``.
@@ -29,8 +29,7 @@ def layer_norm(x: Float[Array, "... D"], scale: Float[Array, " D"], *, epsilon: 
 
     Source: Ba, Kiros and Hinton, *Layer Normalization*, 2016, Eq. 3 and 4.
     """
-    normalised = _standardise(_widen(x), -1, epsilon).astype(x.dtype)
-    return normalised * jnp.broadcast_to(scale, x.shape)
+    return _affine(_standardise(_widen(x), -1, epsilon), scale, None, x)
 
 
 def instance_norm(

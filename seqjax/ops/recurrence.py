@@ -99,6 +99,15 @@ def as_cell(cell: Cell | Step) -> Cell:
     return Cell(no_carry, no_carry, lambda params, xs, affine: xs, lambda p, c, x_t, affine: cell(p, c, x_t))
 
 
+def as_computed(params: Tree, arrays: Tree) -> Tree:
+    """Floating-point arrays in the dtype of the parameters, if these have one."""
+    dtypes = {p.dtype for p in jax.tree.leaves(params) if jnp.issubdtype(p.dtype, jnp.floating)}
+    if len(dtypes) != 1:
+        return arrays
+    (dtype,) = dtypes
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, arrays)
+
+
 def zero_carry(cell: Cell, params: Tree, xs: Tree) -> Tree:
     """The zero state for time-major inputs."""
     if xs is None:

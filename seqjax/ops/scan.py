@@ -13,7 +13,7 @@ from seqjax.ops import linear
 from seqjax.ops.deferred import Loop, Run, Saved, autodiff, deferred
 from seqjax.ops.linear_scan import LinearStep
 from seqjax.ops.newton import newton
-from seqjax.ops.recurrence import Cell, Flags, Step, Tree, affine_in_loop, as_cell, time_major, zero_carry
+from seqjax.ops.recurrence import Cell, Flags, Step, Tree, affine_in_loop, as_cell, as_computed, time_major, zero_carry
 
 Method = Literal["sequential", "associative", "newton"]
 WeightGradient = Literal["deferred", "autodiff"]
@@ -49,7 +49,8 @@ def unroll(
     Args:
       cell: a ``Cell``, or any function ``(params, carry, x_t) -> (carry, y_t)``; a plain function is differentiated
         by autodiff and needs ``carry``.
-      params: the cell's parameters.
+      params: the cell's parameters. Where a ``Cell``'s have one floating-point dtype, floating-point inputs and states
+        are cast to it, and so it is what everything is computed in.
       carry: initial state, leaves ``[*B, ...]``; None for the cell's zero state.
       xs: inputs, leaves ``[*B, T, ...]`` with one leading dimension before time when ``time_axis`` is 1, or
         ``[T, *B, ...]`` when it is 0. None for a cell without input, with ``steps`` and ``carry`` given.
@@ -93,6 +94,8 @@ def unroll(
     _one_of("method", method, (None, *get_args(Method)))
     _one_of("weight_gradient", weight_gradient, get_args(WeightGradient))
     _one_of("saved", saved, get_args(Saved))
+    if isinstance(cell, Cell):
+        xs, carry, reset_carry = as_computed(params, (xs, carry, reset_carry))
     if method == "newton":
         _refuse("newton", remat=remat, reset_carry=reset_carry)
         solve = functools.partial(newton, lengths=lengths, mask=mask, resets=resets, steps=steps)

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from seqjax.nn.split import merge
+from seqjax.nn.split import DType, cast, merge, mixing
 from seqjax.train.mesh import shard_batch
 
 Batch = Mapping[str, Any]
@@ -37,13 +38,18 @@ class Sampling(NamedTuple):
     """``draw(outputs, batch)``, on the host: by name, a uint8 image ``[H, W, C]`` or video ``[T, H, W, C]``."""
 
 
-def compile_evaluation(evaluation: Evaluation, graphs: dict[str, Any], mesh: Mesh) -> Callable[[Any, Any], dict]:
-    """``run(params, rest) -> figures``: the whole set measured, the accumulator kept on the devices."""
+def compile_evaluation(
+    evaluation: Evaluation, graphs: dict[str, Any], mesh: Mesh, *, dtype: DType | None = None
+) -> Callable[[Any, Any], dict]:
+    """``run(params, rest) -> figures``: the whole set measured, the accumulator kept on the devices.
+
+    With a ``dtype`` the networks compute in it; what is measured of their outputs is always computed in float32.
+    """
 
     @jax.jit
     def add(accumulated: Any, params: Any, rest: Any, batch: Batch) -> Any:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # as the step is
-            outputs = evaluation.predict(merge(graphs, params, rest), batch)
+            outputs = _predict(evaluation.predict, graphs, params, rest, batch, dtype)
             return evaluation.metric.accumulate(accumulated, outputs, batch)
 
     def run(params: Any, rest: Any) -> dict:
@@ -55,11 +61,24 @@ def compile_evaluation(evaluation: Evaluation, graphs: dict[str, Any], mesh: Mes
     return run
 
 
-def compile_sampling(sampling: Sampling, graphs: dict[str, Any]) -> Callable[[Any, Any], Mapping[str, np.ndarray]]:
-    """``run(params, rest) -> pictures by name``."""
-    predict = jax.jit(lambda params, rest, batch: sampling.predict(merge(graphs, params, rest), batch))
+def compile_sampling(
+    sampling: Sampling, graphs: dict[str, Any], *, dtype: DType | None = None
+) -> Callable[[Any, Any], Mapping[str, np.ndarray]]:
+    """``run(params, rest) -> pictures by name``, the networks computing in ``dtype`` if there is one."""
+
+    @jax.jit
+    def predict(params: Any, rest: Any, batch: Batch) -> Any:
+        return _predict(sampling.predict, graphs, params, rest, batch, dtype)
 
     def run(params: Any, rest: Any) -> Mapping[str, np.ndarray]:
         return sampling.draw(jax.device_get(predict(params, rest, dict(sampling.batch))), sampling.batch)
 
     return run
+
+
+def _predict(
+    predict: Predict, graphs: dict[str, Any], params: Any, rest: Any, batch: Batch, dtype: DType | None
+) -> Any:
+    with mixing(dtype):
+        outputs = predict(merge(graphs, params, rest, dtype=dtype), batch)
+    return outputs if dtype is None else cast(outputs, jnp.float32)

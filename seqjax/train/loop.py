@@ -51,6 +51,8 @@ class Loop:
     parallel: Literal["jit", "pmap"] = "jit"
     """Several devices: "jit" computes what one device would (BatchNorm sees the whole batch); "pmap" lets each
     device see its part alone and averages gradients."""
+    compute: Literal["float32", "bfloat16"] = "float32"
+    """What the networks compute in. Parameters, optimisers, gradients, losses and statistics stay in float32."""
     devices: int | None = None
     """Devices that there have to be, over all processes: a run that finds others ends before it compiles."""
     profile: str | None = None
@@ -114,11 +116,12 @@ def fit(
     nets = build(nnx.Rngs(seed))
     graphs = split(nets).graphs
     state = learner.init(nets, jax.random.fold_in(jax.random.key(seed), 1))
-    evaluate = evaluation and compile_evaluation(evaluation, graphs, mesh)
-    sample = sampling and compile_sampling(sampling, graphs)
+    dtype = None if loop.compute == "float32" else loop.compute
+    evaluate = evaluation and compile_evaluation(evaluation, graphs, mesh, dtype=dtype)
+    sample = sampling and compile_sampling(sampling, graphs, dtype=dtype)
     calls = loop.steps_per_call
     learner = repeat(learner, calls) if calls > 1 else learner
-    compiled = compile_step(learner, graphs, mesh, loop.parallel, inner_steps=calls)
+    compiled = compile_step(learner, graphs, mesh, loop.parallel, inner_steps=calls, dtype=dtype)
     figures: dict[str, Any] = {}
     seconds_to_first_step = 0.0
 

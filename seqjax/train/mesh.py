@@ -14,6 +14,7 @@ from jax._src.clusters import ClusterEnv
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from seqjax.errors import InputError
+from seqjax.nn.split import DType
 from seqjax.train.state import State
 from seqjax.train.step import Learner
 
@@ -66,6 +67,7 @@ def compile_step(
     parallel: Literal["jit", "pmap"] = "jit",
     *,
     inner_steps: int = 1,
+    dtype: DType | None = None,
 ) -> Callable[[State, Any], tuple[State, dict[str, jax.Array]]]:
     """The learner's step, compiled: state replicated and donated, batch sharded, metrics replicated.
 
@@ -79,6 +81,7 @@ def compile_step(
         global batch. "pmap" is what `jax.pmap` means: every device makes the step on its part, with statistics
         (BatchNorm) of its part and random numbers of its own, and gradients, metrics and statistics are averaged.
       inner_steps: the n of `step.repeat`, one without it.
+      dtype: what the networks compute in; None for that of their parameters.
 
     Raises:
       InputError: `parallel` is neither.
@@ -90,10 +93,10 @@ def compile_step(
     def step(state: State, batch: Any) -> tuple[State, dict[str, jax.Array]]:
         # In sight of the mesh, so that `ops` can lay arrays out in a way that the compiler can split.
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-            return learner.step(graphs, state, batch)
+            return learner.step(graphs, state, batch, dtype=dtype)
 
     def part(state: State, batch: Any) -> tuple[State, dict[str, jax.Array]]:
-        return learner.step(graphs, state, batch, axis_name=AXIS)
+        return learner.step(graphs, state, batch, axis_name=AXIS, dtype=dtype)
 
     if parallel == "pmap":
         # With the check on, gradients of replicated parameters would come out of autodiff already summed.

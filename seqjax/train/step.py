@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, Key
 
 from seqjax.errors import InputError
-from seqjax.nn.split import Nets, merge, rest_of, split
+from seqjax.nn.split import DType, Nets, cast, merge, mixing, rest_of, split
 from seqjax.train.state import State
 
 # loss(nets, batch, *, key) -> (scalar loss, metrics: dict of scalars)
@@ -28,11 +28,12 @@ class Learner(NamedTuple):
     """How a state begins and how it advances.
 
     `init(nets, key)` copies every array into a first `State`, which may therefore be donated.
-    `step(graphs, state, batch, *, axis_name=None)` returns the next state and the step's metrics. With an
+    `step(graphs, state, batch, *, axis_name=None, dtype=None)` returns the next state and the step's metrics. With an
     `axis_name` it is one device's part of a step under `jax.shard_map`: the key is folded with the device's index,
     and gradients, metrics and the floating-point part of `rest` are averaged over the axis (right for statistics;
     for a pool of images train without `axis_name`). What is not floating point must not depend on the device's
-    part of the batch.
+    part of the batch. With a `dtype` the networks compute in it (`nn.split.merge`); the state keeps its own dtypes,
+    float32 for parameters, averages and optimisers, and so do gradients and losses.
     """
 
     init: Callable[[Nets, Key[Array, ""]], State]
@@ -51,8 +52,8 @@ def minimise(loss: Objective, tx: optax.GradientTransformation, *, ema: Mapping[
     """One objective over all networks: `alternate` with one player, and its metrics without a prefix."""
     learner = alternate({"all": Player(loss, None, tx)}, ema=ema)
 
-    def step(graphs: Graphs, state: State, batch: Any, *, axis_name: str | None = None) -> tuple[State, Metrics]:
-        state, metrics = learner.step(graphs, state, batch, axis_name=axis_name)
+    def step(graphs: Graphs, state: State, batch: Any, **options: Any) -> tuple[State, Metrics]:
+        state, metrics = learner.step(graphs, state, batch, **options)
         return state, {name.removeprefix("all/"): value for name, value in metrics.items()}
 
     return Learner(learner.init, step)
@@ -95,13 +96,15 @@ def alternate(players: Mapping[str, Player], *, ema: Mapping[str, float] | None 
         )
         return jax.tree.map(jnp.copy, state)
 
-    def step(graphs: Graphs, state: State, batch: Any, *, axis_name: str | None = None) -> tuple[State, Metrics]:
+    def step(
+        graphs: Graphs, state: State, batch: Any, *, axis_name: str | None = None, dtype: DType | None = None
+    ) -> tuple[State, Metrics]:
         key = jax.random.fold_in(state.key, state.step)
         key = key if axis_name is None else jax.random.fold_in(key, lax.axis_index(axis_name))
         metrics: Metrics = {}
         for index, (name, player) in enumerate(players.items()):
             turn = jax.random.fold_in(key, index)
-            state, measured = _update(name, player, graphs, state, batch, turn, axis_name)
+            state, measured = _update(name, player, graphs, state, batch, turn, axis_name, dtype)
             metrics |= {f"{name}/{metric}": value for metric, value in measured.items()}
         mean = {
             name: optax.incremental_update(state.params[name], state.ema[name], 1 - decay)
@@ -115,14 +118,14 @@ def alternate(players: Mapping[str, Player], *, ema: Mapping[str, float] | None 
 def repeat(learner: Learner, n: int) -> Learner:
     """n steps in one call: every leaf of the batch and every metric gets a leading axis of n."""
 
-    def step(graphs: Graphs, state: State, batch: Any, *, axis_name: str | None = None) -> tuple[State, Metrics]:
+    def step(graphs: Graphs, state: State, batch: Any, **options: Any) -> tuple[State, Metrics]:
         lengths = {jnp.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
         if lengths != {(n,)}:
             raise InputError(
                 f"batch: {n} steps in one call need a leading axis of {n} on every leaf, found {sorted(lengths)}. "
                 "Stack as many batches as there are steps."
             )
-        return lax.scan(lambda state, part: learner.step(graphs, state, part, axis_name=axis_name), state, batch)
+        return lax.scan(lambda state, part: learner.step(graphs, state, part, **options), state, batch)
 
     return Learner(learner.init, step)
 
@@ -135,16 +138,16 @@ def _update(
     batch: Any,
     key: Key[Array, ""],
     axis_name: str | None,
+    dtype: DType | None,
 ) -> tuple[State, Metrics]:
     def objective(trained):
-        nets = merge(graphs, state.params | trained, state.rest)
-        loss, metrics = player.loss(nets, batch, key=key)
-        if jnp.shape(loss) != ():
-            raise InputError(
-                f"players[{name!r}].loss: the objective returned a loss of shape {jnp.shape(loss)}, expected a "
-                "scalar. Reduce the per-example values, for example with their mean."
-            )
-        return loss, (metrics, rest_of(nets))
+        nets = merge(graphs, state.params | trained, state.rest, dtype=dtype)
+        with mixing(dtype):
+            loss, metrics = player.loss(nets, batch, key=key)
+        _check_loss(name, loss)
+        # What networks keep stays in its own dtype, whatever they compute in.
+        rest = jax.tree.map(lambda new, old: new.astype(old.dtype), rest_of(nets), state.rest)
+        return loss, (cast(metrics, dtype and jnp.float32), rest)
 
     trained = _trained(player, state.params)
     (loss, (metrics, rest)), gradients = jax.value_and_grad(objective, has_aux=True)(trained)
@@ -169,6 +172,19 @@ def _mean(tree: Any, axis_name: str) -> Any:
     places = [i for i, leaf in enumerate(leaves) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     means = dict(zip(places, lax.pmean([leaves[i] for i in places], axis_name), strict=True))
     return jax.tree.unflatten(structure, [means.get(i, leaf) for i, leaf in enumerate(leaves)])
+
+
+def _check_loss(name: str, loss: Array) -> None:
+    if jnp.shape(loss) != ():
+        raise InputError(
+            f"players[{name!r}].loss: the objective returned a loss of shape {jnp.shape(loss)}, expected a "
+            "scalar. Reduce the per-example values, for example with their mean."
+        )
+    if jnp.finfo(loss.dtype).bits < 32:
+        raise InputError(
+            f"players[{name!r}].loss: the objective returned a loss in {loss.dtype}, expected float32. Bring what the "
+            "networks return to float32 before losses are taken of it: outputs.astype(jnp.float32)."
+        )
 
 
 def _check(players: Mapping[str, Player], ema: dict[str, float]) -> None:

@@ -99,6 +99,37 @@ def test_four_devices_train_as_one(name, parallel):
 
 
 @NAMES
+def test_networks_that_compute_in_bfloat16_learn_the_same(name):
+    """Forty steps on one batch: every loss finite and within 5 % of the first of it from the float32 curve."""
+    system, config, nets = tiny(name)
+    learn, graphs, batch = learner(system, optax.adam(1e-2)), split(nets).graphs, system.batch(config, 4)
+    curves = {}
+    for dtype in (None, jnp.bfloat16):
+        state, curve = learn.init(nets, jax.random.key(0)), []
+        step = jax.jit(functools.partial(learn.step, graphs, dtype=dtype))
+        for _ in range(40):
+            state, metrics = step(state, batch)
+            curve.append([metrics[f"{loss}/loss"] for loss in system.losses])
+        curves[dtype] = np.asarray(curve)
+        assert {x.dtype for x in jax.tree.leaves((state.params, state.opt)) if x.ndim} == {np.dtype(np.float32)}
+    assert np.isfinite(curves[jnp.bfloat16]).all()
+    assert (np.abs(curves[jnp.bfloat16] - curves[None]) <= 0.05 * np.abs(curves[None][0])).all()
+    half, full = products(jax.make_jaxpr(functools.partial(learn.step, graphs, dtype=jnp.bfloat16))(state, batch).jaxpr)
+    assert half > full
+
+
+def products(jaxpr):
+    """How many matrix products and convolutions there are in bfloat16, and how many in float32."""
+    found = np.zeros(2, int)
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
+            found += [eqn.invars[0].aval.dtype == dtype for dtype in (jnp.bfloat16, jnp.float32)]
+        for inner in jax.core.jaxprs_in_params(eqn.params):
+            found += products(inner)
+    return found
+
+
+@NAMES
 def test_configuration_survives_json(name):
     config = SYSTEMS[name].module.Config
     for value in (config(), config.tiny()):

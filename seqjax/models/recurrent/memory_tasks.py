@@ -110,6 +110,7 @@ def loss(
 
 def error(task: Task, outputs: Float[Array, "B ..."], targets: Array) -> Float[Array, " B"]:
     """What each sequence costs: ``(y - ŷ)²`` ("adding"), ``-1/L Σ_t log p_t(y_t)`` ("copy")."""
+    outputs = outputs.astype(jnp.float32)
     if task == "adding":
         return jnp.mean(jnp.square(outputs - targets), axis=-1)
     return jnp.mean(-_log_probability(outputs, targets), axis=-1)
