@@ -9,8 +9,8 @@ the more after. They are one in a 4x4 convolution of stride 2 over even images, 
     3x3 transposed, stride 2, p 1, output 1    (1, 2)               (2, 1)
 
 Kernels are ``[*K, C, D]``, images ``[*B, *space, C]``, of one to three spatial dimensions, as in `linear.affine`, which
-is the map for stride 1 and "SAME". PyTorch's weights, ``[D, C, *K]`` of a convolution and ``[C, D, *K]`` of a transposed
-one, are such kernels with their axes in reverse, ``*K`` kept in order.
+is the map for stride 1 and "SAME". PyTorch's weights, ``[D, C, *K]`` of a convolution and ``[C, D, *K]`` of a
+transposed one, are such kernels after ``transpose(2, 3, 1, 0)``. All is computed in the kernel's dtype.
 
 Convolution, transposed convolution and the gradient of the kernel are the three derivatives of one trilinear form
 ``⟨y, W * x⟩``, so that the gradients of each are the other two, at any order. XLA derives the same, but takes the
@@ -53,7 +53,7 @@ def conv(
     """
     space = _space("conv", kernel, inputs)
     pads = ((padding, padding),) * space if isinstance(padding, int) else padding
-    images, leading = _fold(inputs, space)
+    images, leading = _fold(inputs.astype(kernel.dtype), space)
     geometry = _Geometry(images.shape, kernel.shape, stride, pads)
     outputs = _convolve(geometry, kernel, images)
     return _add(bias, outputs.reshape(*leading, *outputs.shape[1:]))
@@ -65,10 +65,10 @@ def conv_transpose(
     inputs: Float[Array, "... C"],
     *,
     stride: int = 1,
-    padding: int = 0,
+    padding: int | tuple[tuple[int, int], ...] = 0,
     output_padding: int = 0,
 ) -> Float[Array, "... D"]:
-    """``b + Wᵀ * x``: what PyTorch's ``ConvTranspose1d``, ``2d`` and ``3d`` compute, the adjoint of `conv` in its inputs.
+    """``b + Wᵀ * x``: PyTorch's ``ConvTranspose1d``, ``2d`` and ``3d``, the adjoint of `conv` in its inputs.
 
     A spatial dimension of n becomes ``(n - 1) stride - 2 padding + k + output_padding``.
 
@@ -77,7 +77,7 @@ def conv_transpose(
       kernel: ``W [*K, D, C]``, that of the convolution, from D to C, which is transposed.
       inputs: ``x [*B, *space, C]``; any leading dimensions.
       stride: how far neighbouring inputs are apart in the output, in every direction.
-      padding: how many rows of the full output are left away on all sides.
+      padding: how many rows of the full output are left away on all sides, or (before, after) for each dimension.
       output_padding: how many of those at the end come back.
 
     Raises:
@@ -90,11 +90,12 @@ def conv_transpose(
             f"conv_transpose: output_padding={output_padding} with stride={stride}; expected 0 up to stride - 1, the "
             "rows that a convolution of this stride can leave over: choose another."
         )
-    images, leading = _fold(inputs, space)
-    window = zip(images.shape[1:-1], kernel.shape, strict=False)
-    size = [(n - 1) * stride - 2 * padding + k + output_padding for n, k in window]
+    images, leading = _fold(inputs.astype(kernel.dtype), space)
+    pads = ((padding, padding),) * space if isinstance(padding, int) else padding
+    window = zip(images.shape[1:-1], kernel.shape[:space], pads, strict=True)
+    size = [(n - 1) * stride - sum(pad) + k + output_padding for n, k, pad in window]
     shape = (len(images), *size, kernel.shape[-2])
-    outputs = _transpose(_Geometry(shape, kernel.shape, stride, ((padding, padding),) * space), kernel, images)
+    outputs = _transpose(_Geometry(shape, kernel.shape, stride, pads), kernel, images)
     return _add(bias, outputs.reshape(*leading, *outputs.shape[1:]))
 
 

@@ -148,6 +148,8 @@ LOSSES = {
     "relativistic": relativistic,
     "relativistic_average": relativistic_average,
 }
+RELATIVISTIC = ("relativistic", "relativistic_average")
+"""Those whose generator compares with the logits of real samples."""
 
 
 def mode_seeking(

@@ -87,6 +87,28 @@ def unit_to_signed(images: Float[Array, "*B H W C"]) -> Float[Array, "*B H W C"]
     return 2 * images - 1
 
 
+def signed_images(
+    name: str, images: UInt8[Array, "B H W C"], shape: tuple[int | None, int | None, int]
+) -> Float[Array, "B H W C"]:
+    """What a network is given, grey levels 0..255, in [-1, 1].
+
+    Args:
+      name: what the images are called in the batch.
+      images: the images.
+      shape: height, width and channels that the network takes; None for any.
+
+    Raises:
+      InputError: if the images have another.
+    """
+    if any(size not in (None, came) for size, came in zip(shape, images.shape[1:], strict=True)):
+        raise InputError(
+            f"{name}: images of {'x'.join(map(str, images.shape[1:]))} came, and the network takes "
+            f"{'x'.join('any' if size is None else str(size) for size in shape)}: choose a data set of that shape, or "
+            "set the sizes and channels of the model."
+        )
+    return unit_to_signed(uint8_to_unit(images))
+
+
 def signed_to_unit(images: Float[Array, "*B H W C"]) -> Float[Array, "*B H W C"]:
     """[-1, 1] to [0, 1]: (images + 1) / 2. Nothing is clipped."""
     return (images + 1) / 2

@@ -213,7 +213,7 @@ class _Recent:
         """Check every step's metrics, log those that are due; the newest ``leave`` stay where they are."""
         ready, self.held = self.held[: len(self.held) - leave], self.held[len(self.held) - leave :]
         for step, metrics in jax.device_get(ready):
-            figures = {name: float(value) for name, value in metrics.items()}
+            figures = _of_who_played({name: float(value) for name, value in metrics.items()})
             broken = {name: value for name, value in figures.items() if not np.isfinite(value)}
             if broken:
                 self.logs.write(step, "train", figures)
@@ -224,6 +224,12 @@ class _Recent:
             if step % self.log_every == 0:
                 self.logs.write(step, "train", figures)
                 self.progress.log(step, figures)
+
+
+def _of_who_played(figures: dict[str, float]) -> dict[str, float]:
+    """Without the metrics of players whose turn it was not, and without the turns."""
+    out = tuple(name.removesuffix("turn") for name, value in figures.items() if name.endswith("/turn") and not value)
+    return {name: value for name, value in figures.items() if not name.endswith("/turn") and not name.startswith(out)}
 
 
 class _Timed:

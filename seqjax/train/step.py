@@ -4,6 +4,7 @@ A learner is a pair of pure functions, as an optax transformation is. Nothing he
 see `mesh.compile_step`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -41,11 +42,15 @@ class Learner(NamedTuple):
 
 
 class Player(NamedTuple):
-    """One of those who train: its objective, the networks that it changes (`None`: all of them), its optimiser."""
+    """One of those who train: its objective, the networks that it changes, its optimiser, and its turns."""
 
     loss: Objective
     nets: tuple[str, ...] | None
+    """Networks by name; `None` for all of them."""
     tx: optax.GradientTransformation
+    when: Callable[[Array], Array] | None = None
+    """``when(step)``: whether it plays in the step that follows so many; `None` for always. Where it does not, nothing
+    of its own changes, and its metrics are zero beside a ``turn`` of 0."""
 
 
 def minimise(loss: Objective, tx: optax.GradientTransformation, *, ema: Mapping[str, float] | None = None) -> Learner:
@@ -62,7 +67,7 @@ def minimise(loss: Objective, tx: optax.GradientTransformation, *, ema: Mapping[
 def alternate(players: Mapping[str, Player], *, ema: Mapping[str, float] | None = None) -> Learner:
     """Players who take turns, in the order of the dictionary, on the same batch.
 
-    In step n, player p with networks θ_p updates, at the parameters that the players before it left behind,
+    In step n, player p with networks θ_p updates, if it plays, at the parameters that those before it left behind,
 
         θ_p ← θ_p + tx_p(∇_{θ_p} loss_p(nets, batch, key = fold_in(fold_in(state.key, n), index of p)))
 
@@ -74,7 +79,8 @@ def alternate(players: Mapping[str, Player], *, ema: Mapping[str, float] | None 
       ema: decay in [0, 1) by network; the averages are `state.ema`.
 
     Returns:
-      A learner. Its metrics are each objective's own and its `loss` and `gradient_norm`, named "player/metric".
+      A learner. Its metrics are each objective's own and its `loss` and `gradient_norm`, named "player/metric", and
+      for players with turns `turn`, 1 or 0.
 
     Raises:
       InputError: no players; a decay out of range; at `init`, a network that does not exist; in a step, a loss
@@ -104,7 +110,8 @@ def alternate(players: Mapping[str, Player], *, ema: Mapping[str, float] | None 
         metrics: Metrics = {}
         for index, (name, player) in enumerate(players.items()):
             turn = jax.random.fold_in(key, index)
-            state, measured = _update(name, player, graphs, state, batch, turn, axis_name, dtype)
+            play = functools.partial(_update, name, player, graphs, batch, turn, axis_name, dtype)
+            state, measured = play(state) if player.when is None else _in_turn(player.when, play, state)
             metrics |= {f"{name}/{metric}": value for metric, value in measured.items()}
         mean = {
             name: optax.incremental_update(state.params[name], state.ema[name], 1 - decay)
@@ -130,15 +137,28 @@ def repeat(learner: Learner, n: int) -> Learner:
     return Learner(learner.init, step)
 
 
+def _in_turn(
+    when: Callable[[Array], Array], play: Callable[[State], tuple[State, Metrics]], state: State
+) -> tuple[State, Metrics]:
+    shapes = jax.eval_shape(play, state)[1]
+
+    def rest(state: State) -> tuple[State, Metrics]:
+        return state, jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), shapes)
+
+    turn = when(state.step)
+    state, metrics = lax.cond(turn, play, rest, state)
+    return state, metrics | {"turn": turn.astype(jnp.float32)}
+
+
 def _update(
     name: str,
     player: Player,
     graphs: Graphs,
-    state: State,
     batch: Any,
     key: Key[Array, ""],
     axis_name: str | None,
     dtype: DType | None,
+    state: State,
 ) -> tuple[State, Metrics]:
     def objective(trained):
         nets = merge(graphs, state.params | trained, state.rest, dtype=dtype)

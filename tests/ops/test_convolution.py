@@ -23,7 +23,7 @@ def channels_last(array):
 
 
 def our_kernel(weight):
-    """PyTorch's ``[D, C, *K]``, or ``[C, D, *K]`` of a transposed convolution, with ``*K`` first and the others turned."""
+    """PyTorch's ``[D, C, *K]``, or ``[C, D, *K]`` of a transposed convolution, as ``[*K, C, D]`` or ``[*K, D, C]``."""
     return jnp.asarray(weight.transpose(*range(2, weight.ndim), 1, 0))
 
 

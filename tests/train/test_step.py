@@ -239,3 +239,23 @@ def test_bad_input_is_named():
         run(per_example, saddle(), BATCHES)
     with pytest.raises(InputError, match=r"a leading axis of 3 .* found \[\(6,\)\]"):
         run(repeat(alternate(players()), 3), saddle(), BATCHES[None])
+
+
+def test_a_player_plays_in_its_turns_alone():
+    """One plays in every third step, the other in the others; oracle: the same two by hand, each with its optimiser."""
+    first, second = players().values()
+    turns = {
+        "down": first._replace(when=lambda step: step % 3 == 0),
+        "up": second._replace(when=lambda step: step % 3 != 0),
+    }
+    state, metrics = run(alternate(turns), saddle(), BATCHES)
+    at, speed = {"x": 1.0, "y": -2.0}, {"x": 0.0, "y": 0.0}
+    for step, batch in enumerate(BATCHES):
+        axis, slope = ("x", batch.mean() * at["x"] + at["y"]) if step % 3 == 0 else ("y", at["y"] - at["x"])
+        speed[axis] = 0.5 * speed[axis] + slope
+        at[axis] -= 0.1 * speed[axis]
+        playing, waiting = ("down", "up") if step % 3 == 0 else ("up", "down")
+        assert metrics[step][f"{playing}/turn"] == 1
+        np.testing.assert_allclose(metrics[step][f"{playing}/gradient_norm"], abs(slope), rtol=1e-5)
+        assert {float(v) for name, v in metrics[step].items() if name.startswith(f"{waiting}/")} == {0.0}
+    np.testing.assert_allclose([state.params[n]["value"] for n in "xy"], list(at.values()), rtol=1e-5)
