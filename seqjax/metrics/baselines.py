@@ -1,4 +1,8 @@
-"""What a video predictor has to beat: futures that need no training, or only the average of it."""
+"""What a model has to beat: predictions and samples that need no training, or only simple statistics of it.
+
+Of a video predictor: `copy_last`, `constant` and `mean_frame`. Of a generator of images: `gaussian_pixels`, which is
+the honest one, and `mean_of_two` and `pixel_marginals`, which are easier.
+"""
 
 from collections.abc import Iterable, Mapping
 
@@ -34,3 +38,32 @@ def mean_frame(records: Iterable[Mapping[str, np.ndarray]]) -> Float[np.ndarray,
     if not frames:
         raise InputError("mean_frame: no record came; expected at least one clip to take the mean of.")
     return np.asarray(total / (255 * frames), np.float32)
+
+
+def gaussian_pixels(
+    images: Float[np.ndarray, "N H W C"], number: int, *, seed: int = 0, low: float = -1.0, high: float = 1.0
+) -> Float[np.ndarray, "{number} H W C"]:
+    """Samples of one Gaussian with the mean and the full covariance of the training pixels, cut off at low and high."""
+    flat = images.reshape(len(images), -1).astype(np.float64)
+    mean = flat.mean(axis=0, keepdims=True)
+    # Mixing the centred images with normal weights gives their covariance without forming it.
+    weights = np.random.default_rng(seed).normal(size=(number, len(flat))) / np.sqrt(max(1, len(flat) - 1))
+    samples = mean + weights @ (flat - mean)
+    return samples.clip(low, high).astype(np.float32).reshape(number, *images.shape[1:])
+
+
+def pixel_marginals(
+    images: Float[np.ndarray, "N H W C"], number: int, *, seed: int = 0
+) -> Float[np.ndarray, "{number} H W C"]:
+    """Every pixel and channel taken from a training image of its own: right one by one, unrelated to each other."""
+    flat = images.reshape(len(images), -1)
+    rows = np.random.default_rng(seed).integers(len(flat), size=(number, flat.shape[1]))
+    return np.take_along_axis(flat, rows, axis=0).astype(np.float32).reshape(number, *images.shape[1:])
+
+
+def mean_of_two(
+    images: Float[np.ndarray, "N H W C"], number: int, *, seed: int = 0
+) -> Float[np.ndarray, "{number} H W C"]:
+    """Pixelwise means of two training images each, what a generator that averages would give."""
+    first, second = np.random.default_rng(seed).integers(len(images), size=(2, number))
+    return ((images[first] + images[second]) / 2).astype(np.float32)

@@ -1,6 +1,7 @@
 """The contract that every metric joins."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jaxtyping import Array
@@ -24,6 +25,8 @@ class Metric(NamedTuple):
         if it holds NaN; a NaN in a row that counts must reach the figures.
     finish: acc -> figures, numbers by name and curves as lists, on the host, ready for JSON. InputError
         if nothing was seen.
+    record: what has to stand beside the figures for them to mean anything, where their names do not say it: the
+        protocol, the feature network and the hash of its weights.
 
     The figures depend on the examples alone, not on how they were cut into batches, to rounding that
     does not grow with the number of batches. Units and definitions are documented by each metric.
@@ -32,6 +35,7 @@ class Metric(NamedTuple):
     init: Callable[[], Any]
     accumulate: Callable[[Any, Any, Mapping[str, Array]], Any]
     finish: Callable[[Any], Figures]
+    record: Mapping[str, str | float | None] = MappingProxyType({})
 
     def on(self, view: Callable[[Mapping[str, Array]], Mapping[str, Array]]) -> "Metric":
         """The same metric, which sees ``view(batch)`` where it would see the batch."""

@@ -1,0 +1,117 @@
+"""Feature networks: what turns images into the features that the distances between sets of images are taken of."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from seqjax.errors import InputError
+
+
+class Features(NamedTuple):
+    """What a feature network makes of images."""
+
+    features: Float[Array, "B D"]
+    probabilities: Float[Array, "B K"]
+    """Of its classes; rows sum to 1."""
+
+
+class FeatureNet(NamedTuple):
+    """A frozen network with its identity, without which a distance between features means nothing."""
+
+    name: str
+    """Stands in the name of every figure."""
+    sha256: str
+    """Of the weights."""
+    protocol: str
+    """What is done to the images before and to the outputs after, in words."""
+    dimension: int
+    """``D`` of its features."""
+    classes: int
+    """``K`` of its probabilities."""
+    extract: Callable[[Float[Array, "B H W C"]], Features]
+    """Images in [-1, 1] to features; pure."""
+    accuracy: float | None = None
+    """Share of held-out images that it classifies rightly, if it was trained here."""
+    published: Mapping[str, str] = MappingProxyType({})
+    """Names that the field has for figures of this network with these weights, as "fid" for "fd"."""
+
+    def figure(self, kind: str) -> str:
+        """The name under which a figure of this network is reported: the field's, or "name-kind"."""
+        return self.published.get(kind, f"{self.name}-{kind}")
+
+    def record(self) -> dict[str, str | float | None]:
+        """The identity, for a metric's record."""
+        return {
+            "feature_net": self.name,
+            "feature_net_sha256": self.sha256,
+            "feature_net_accuracy": self.accuracy,
+            "protocol": self.protocol,
+        }
+
+
+class Store(NamedTuple):
+    """Outputs of a feature network for every image so far; rows from n on are not filled yet."""
+
+    features: Float[Array, "M D"]
+    probabilities: Float[Array, "M K"]
+    n: Array
+
+
+def empty_store(net: FeatureNet, capacity: int) -> Store:
+    """Room for the features of ``capacity`` images."""
+    return Store(jnp.zeros((capacity, net.dimension)), jnp.zeros((capacity, net.classes)), jnp.zeros((), jnp.int32))
+
+
+def store(acc: Store, found: Features, weight: Float[Array, " B"]) -> Store:
+    """A batch more; rows of weight 0 are left out. What is beyond the capacity is counted but not kept."""
+    counts = (weight > 0).astype(jnp.int32)
+    # Rows that do not count go past the end, where they are dropped.
+    places = jnp.where(weight > 0, acc.n + jnp.cumsum(counts) - 1, len(acc.features))
+    features = acc.features.at[places].set(found.features.astype(jnp.float32), mode="drop")
+    probabilities = acc.probabilities.at[places].set(found.probabilities.astype(jnp.float32), mode="drop")
+    return Store(features, probabilities, acc.n + jnp.sum(counts))
+
+
+def stored(acc: Store) -> tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "N K"]]:
+    """Features and probabilities of all images seen, on the host.
+
+    Raises:
+      InputError: there were none, or more than there was room for.
+    """
+    n, capacity = int(acc.n), len(acc.features)
+    if not 0 < n <= capacity:
+        raise InputError(
+            f"features of {n} images were accumulated in room for capacity={capacity}; expected from 1 to {capacity}: "
+            "check that the evaluation split is not empty, and give its length as the capacity."
+        )
+    return np.asarray(acc.features)[:n], np.asarray(acc.probabilities)[:n]
+
+
+def extract(
+    net: FeatureNet, images: Float[np.ndarray, "N H W C"], *, batch: int = 250
+) -> tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "N K"]]:
+    """Features and probabilities of images that lie on the host, N at least 1."""
+    run, parts = jax.jit(net.extract), []
+    for start in range(0, len(images), batch):
+        rows = images[start : start + batch]
+        # Filled up to one length, so that one program serves all batches.
+        filled = np.concatenate([rows, np.repeat(rows[-1:], batch - len(rows), axis=0)])
+        parts.append([np.asarray(array)[: len(rows)] for array in run(jnp.asarray(filled, jnp.float32))])
+    features, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return features, probabilities
+
+
+def hash_weights(tree: Any) -> str:
+    """SHA-256 over every array of a tree, with its place in the tree and its shape."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()

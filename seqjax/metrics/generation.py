@@ -1,0 +1,88 @@
+"""How close generated images are to real ones, as sets: Fréchet and kernel distance, score, precision and recall.
+
+The figures are named for their feature network: "digits-cnn-fd" of a network trained here, "fid" of the field's
+Inception with its published weights alone. They depend on the number of images on both sides; set beside them the same
+figures of held-out real images (the floor) and of a trivial generator (`seqjax.metrics.baselines`).
+"""
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from seqjax.metrics.features import FeatureNet, Store, empty_store, store, stored
+from seqjax.metrics.frechet import Gaussian, Moments, add_moments, fit, frechet_distance, gaussian_of, no_moments
+from seqjax.metrics.inception_score import inception_score
+from seqjax.metrics.kid import kernel_distance
+from seqjax.metrics.metric import Figures, Metric
+from seqjax.metrics.precision_recall import density_coverage, precision_recall
+
+
+def frechet_metric(net: FeatureNet, reference: Gaussian) -> Metric:
+    """The Fréchet distance of generated images to a reference, of any number of them: moments alone are kept.
+
+    The outputs are images ``[B, H, W, C]`` in [-1, 1], as the network takes them. `finish` gives the distance under
+    `net.figure("fd")` and the number of images as "samples".
+    """
+
+    def accumulate(acc: Moments, outputs: Float[Array, "B H W C"], batch: Mapping[str, Array]) -> Moments:
+        return add_moments(acc, net.extract(outputs).features, _weight(outputs, batch))
+
+    def finish(acc: Moments) -> Figures:
+        found = gaussian_of(acc)
+        return {net.figure("fd"): frechet_distance(found, reference), "samples": found.n}
+
+    record = net.record() | {"reference_samples": reference.n}
+    return Metric(lambda: no_moments(net.dimension), accumulate, finish, record)
+
+
+def generation_metrics(
+    net: FeatureNet,
+    reference: Float[np.ndarray, "N D"],
+    *,
+    capacity: int,
+    subsets: int = 100,
+    splits: int = 10,
+) -> Metric:
+    """All figures of a set of generated images against the features of real ones.
+
+    The outputs are images ``[B, H, W, C]`` in [-1, 1], as the network takes them; their features are kept until
+    `finish`, which gives, each under `net.figure(kind)`, and "samples", how many images there were:
+
+        fd                     Fréchet distance                                    `seqjax.metrics.frechet`
+        kid, kid_sd            kernel distance over subsets of at most 1,000       `seqjax.metrics.kid`
+        score, score_sd        inception score over splits                         `seqjax.metrics.inception_score`
+        precision, recall      of nearest-neighbour regions                        `seqjax.metrics.precision_recall`
+        density, coverage      likewise
+
+    Before the kernel distance, features of any but the published networks are divided by the standard deviation of
+    all entries of the reference; the record says so.
+
+    Args:
+      net: the feature network.
+      reference: features of real images by the same network, from `seqjax.metrics.features.extract`.
+      capacity: how many images there will be at most.
+      subsets: how many the kernel distance is averaged over.
+      splits: of the images, for the inception score.
+    """
+    known, scale = fit(reference), 1.0 if "kid" in net.published else max(float(reference.std()), 1e-12)
+
+    def accumulate(acc: Store, outputs: Float[Array, "B H W C"], batch: Mapping[str, Array]) -> Store:
+        return store(acc, net.extract(outputs), _weight(outputs, batch))
+
+    def finish(acc: Store) -> Figures:
+        features, probabilities = stored(acc)
+        figures: Figures = {"fd": frechet_distance(fit(features), known)}
+        figures["kid"], figures["kid_sd"] = kernel_distance(features, reference, subsets=subsets, scale=scale)
+        figures["score"], figures["score_sd"] = inception_score(probabilities, splits=min(splits, len(probabilities)))
+        figures |= precision_recall(reference, features)._asdict()
+        figures |= density_coverage(reference, features)._asdict()
+        return {**{net.figure(kind): value for kind, value in figures.items()}, "samples": len(features)}
+
+    record = net.record() | {"reference_samples": len(reference), "kid_feature_scale": scale}
+    return Metric(lambda: empty_store(net, capacity), accumulate, finish, record)
+
+
+def _weight(outputs: Array, batch: Mapping[str, Array]) -> Array:
+    return batch.get("weight", jnp.ones(len(outputs)))

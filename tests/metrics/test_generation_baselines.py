@@ -1,0 +1,46 @@
+"""Trivial generators against the statistics that they are made to have."""
+
+import numpy as np
+import pytest
+
+from seqjax.metrics.baselines import gaussian_pixels, mean_of_two, pixel_marginals
+
+
+@pytest.fixture
+def images():
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(50, 6)) @ rng.normal(size=(6, 12)) * 0.2 + 0.1).astype(np.float32).reshape(50, 2, 3, 2)
+
+
+def test_gaussian_has_mean_and_covariance_of_the_pixels(images):
+    flat = images.reshape(50, -1)
+    samples = gaussian_pixels(images, 20_000, low=-99.0, high=99.0).reshape(20_000, -1)
+    np.testing.assert_allclose(samples.mean(axis=0), flat.mean(axis=0), atol=0.02)
+    np.testing.assert_allclose(np.cov(samples.T), np.cov(flat.T), atol=0.03)
+    assert abs(gaussian_pixels(images, 100)).max() == 1
+
+
+def test_marginals_keep_each_pixel_and_lose_what_binds_them(images):
+    flat, samples = images.reshape(50, -1), pixel_marginals(images, 20_000).reshape(20_000, -1)
+    for k in range(12):
+        assert set(samples[:, k]) == set(flat[:, k])
+    np.testing.assert_allclose(samples.mean(axis=0), flat.mean(axis=0), atol=0.02)
+    covariance = np.cov(samples.T)
+    np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0, atol=0.03)
+    assert np.abs(np.cov(flat.T) - np.diag(np.diag(np.cov(flat.T)))).max() > 0.1
+
+
+def test_means_of_two_are_means_of_two(images):
+    pairs = {((a + b) / 2).tobytes() for a in images for b in images}
+    samples = mean_of_two(images, 30)
+    assert all(sample.tobytes() in pairs for sample in samples)
+    assert len({sample.tobytes() for sample in samples}) > 25
+
+
+@pytest.mark.parametrize("sample", [gaussian_pixels, pixel_marginals, mean_of_two])
+def test_reproducible_by_seed_and_shaped_like_the_images(sample, images):
+    one, again, other = (sample(images, 7, seed=seed) for seed in (0, 0, 1))
+    assert one.shape == (7, 2, 3, 2)
+    assert one.dtype == np.float32
+    np.testing.assert_array_equal(one, again)
+    assert (one != other).any()
