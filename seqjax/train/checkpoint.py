@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding, PartitionSpec, Sharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seqjax.errors import InputError
 
@@ -100,7 +100,7 @@ class Checkpoints:
                 "save, or begin in a new directory."
             )
 
-    def restore(self, abstract_state: Any, mesh: Mesh) -> Restored | None:
+    def restore(self, abstract_state: Any, mesh: Mesh, shardings: Any = None) -> Restored | None:
         """The newest intact checkpoint, on the devices of the mesh, however many they are; None if there is none.
 
         A damaged checkpoint that is newer is named in a warning, moved to `<directory>/damaged/<step>` and listed in
@@ -109,6 +109,7 @@ class Checkpoints:
         Args:
           abstract_state: shapes and dtypes of the state, as `jax.eval_shape` gives them, or a state.
           mesh: every array goes to all of its devices.
+          shardings: of every leaf of the state, where some are split; they may have been split otherwise when saved.
 
         Raises:
           InputError: there were checkpoints, but none is intact; or the newest intact one is of another structure.
@@ -118,7 +119,7 @@ class Checkpoints:
         for step in reversed(self.steps()):
             fault = _fault(self.directory / str(step)) if jax.process_index() == 0 else ""
             if not multihost_utils.broadcast_one_to_all(np.array(bool(fault))):
-                return Restored(step, *self._restored(step, abstract_state, mesh), tuple(damaged))
+                return Restored(step, *self._restored(step, abstract_state, mesh, shardings), tuple(damaged))
             self._set_aside(step, fault)
             damaged.append(step)
         aside = self.directory / "damaged"
@@ -169,12 +170,13 @@ class Checkpoints:
         sums = {file.relative_to(checkpoint).as_posix(): zlib.crc32(file.read_bytes()) for file in files}
         (checkpoint / CHECKSUMS).write_text(json.dumps(sums))
 
-    def _restored(self, step: int, abstract: Any, mesh: Mesh) -> tuple[Any, dict]:
+    def _restored(self, step: int, abstract: Any, mesh: Mesh, shardings: Any) -> tuple[Any, dict]:
         def read(_: epath.Path, wanted: Any) -> Any:
             return self._manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(wanted)))["state"]
 
         checkpoint = self.directory / str(step)
-        state = _read(checkpoint, abstract, NamedSharding(mesh, PartitionSpec()), read)
+        whole = jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), abstract)
+        state = _read(checkpoint, abstract, whole if shardings is None else shardings, read)
         return state, _read_json(checkpoint / "progress")
 
     def _set_aside(self, step: int, fault: str) -> None:
@@ -218,18 +220,20 @@ def read_state(directory: str | os.PathLike, abstract_state: Any) -> Any:
         raise InputError(f"directory: {path} has no intact checkpoint. Give the directory of a run that has saved one.")
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     with ocp.StandardCheckpointer() as checkpointer:
-        return _read(path / str(intact), abstract_state, device, checkpointer.restore)
+        shardings = jax.tree.map(lambda _: device, abstract_state)
+        return _read(path / str(intact), abstract_state, shardings, checkpointer.restore)
 
 
-def _read(checkpoint: epath.Path, abstract: Any, sharding: Sharding, read: Callable[[epath.Path, Any], Any]) -> Any:
+def _read(checkpoint: epath.Path, abstract: Any, shardings: Any, read: Callable[[epath.Path, Any], Any]) -> Any:
     """The state of a checkpoint that was found intact; `read(item, wanted)` reads what orbax has written."""
     _check_structure(_read_json(checkpoint / "leaves"), abstract, str(checkpoint))
+    places = _by_path(shardings)
     wanted = {
-        path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+        path: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=places[path])
         for path, leaf in _by_path(jax.eval_shape(_as_data, abstract)).items()
     }
     found = read(checkpoint / "state", {path: leaf for path, leaf in wanted.items() if leaf.size})
-    empty = {path: jnp.zeros(leaf.shape, leaf.dtype, device=sharding) for path, leaf in wanted.items() if not leaf.size}
+    empty = {p: jnp.zeros(leaf.shape, leaf.dtype, device=leaf.sharding) for p, leaf in wanted.items() if not leaf.size}
     arrays = [(found | empty)[path] for path in wanted]
     return jax.tree.map(_as_typed, abstract, jax.tree.unflatten(jax.tree.structure(abstract), arrays))
 

@@ -15,7 +15,7 @@ from seqjax.errors import InputError
 
 C = TypeVar("C")
 
-CIRCUMSTANCES = ("workdir", "allow_change", "data.data_dir", "loop.devices", "loop.profile")
+CIRCUMSTANCES = ("workdir", "allow_change", "data.data_dir", "loop.devices", "loop.profile", "loop.shard")
 """Fields that say where and how a run runs, not what it trains: they may differ when it is continued."""
 
 _WORDS = {

@@ -14,6 +14,7 @@ import jax
 import numpy as np
 from flax import nnx
 from jax.experimental import multihost_utils
+from jax.sharding import Mesh
 
 from seqjax.errors import InputError
 from seqjax.nn.split import Nets, merge, split
@@ -21,10 +22,11 @@ from seqjax.train.checkpoint import Checkpoints
 from seqjax.train.evaluate import Evaluation, Sampling, compile_evaluation, compile_sampling
 from seqjax.train.log import Logs
 from seqjax.train.media import write_gif, write_png
-from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
+from seqjax.train.mesh import compile_step, gather, make_mesh, place, shard_batch
 from seqjax.train.outcome import Diverged, Preempted
 from seqjax.train.profile import Profile
 from seqjax.train.progress import Progress
+from seqjax.train.sharding import state_shardings
 from seqjax.train.state import State
 from seqjax.train.step import Learner, repeat
 
@@ -55,6 +57,9 @@ class Loop:
     """What the networks compute in. Parameters, optimisers, gradients, losses and statistics stay in float32."""
     devices: int | None = None
     """Devices that there have to be, over all processes: a run that finds others ends before it compiles."""
+    shard: tuple[str, ...] = ()
+    """Regular expressions: parameters whose paths match are split over the devices, with what optimisers keep of them,
+    instead of being whole on each; the results are the same to rounding. With parallel="jit" alone."""
     profile: str | None = None
     """First and last step to trace, such as 10:20; the trace in <workdir>/profile opens in TensorBoard and XProf."""
 
@@ -121,13 +126,14 @@ def fit(
     sample = sampling and compile_sampling(sampling, graphs, dtype=dtype)
     calls = loop.steps_per_call
     learner = repeat(learner, calls) if calls > 1 else learner
-    compiled = compile_step(learner, graphs, mesh, loop.parallel, inner_steps=calls, dtype=dtype)
+    places = state_shardings(state, mesh, loop.shard)
+    compiled = compile_step(learner, graphs, mesh, loop.parallel, inner_steps=calls, dtype=dtype, shardings=places)
     figures: dict[str, Any] = {}
     seconds_to_first_step = 0.0
 
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", keep=loop.keep))
-        start, state, spent = _begin(checkpoints, state, mesh)
+        start, state, spent = _begin(checkpoints, state, mesh, places)
         lead = jax.process_index() == 0
         logs = stack.enter_context(Logs(workdir, resume_step=start, active=lead))
         progress = stack.enter_context(Progress(loop.steps, start=start, active=lead))
@@ -151,11 +157,11 @@ def fit(
                 recent.write(leave=calls)
             if evaluate and (last or _due(step, loop.evaluate_every)):
                 recent.write()
-                figures = evaluate(state.params | state.ema, state.rest)
+                figures = evaluate(*_trained(state, mesh))
                 logs.write(step, "evaluation", figures)
                 progress.log(step, figures)
             if sample and (last or _due(step, loop.sample_every)):
-                _draw(sample(state.params | state.ema, state.rest), step, workdir, logs, lead)
+                _draw(sample(*_trained(state, mesh)), step, workdir, logs, lead)
             if last or stopping or _due(step, loop.save_every):
                 recent.write()
                 seconds = spent + time.monotonic() - began
@@ -165,19 +171,24 @@ def fit(
                 raise Preempted(f"asked to stop (SIGTERM); step {step} is saved, the same command continues from it.")
 
     if evaluate and not figures:
-        figures = evaluate(state.params | state.ema, state.rest)
-    nets = merge(graphs, state.params | state.ema, state.rest)
+        figures = evaluate(*_trained(state, mesh))
+    nets = merge(graphs, *_trained(state, mesh))
     seconds = time.monotonic() - began
     waited = data.seconds / (seconds - seconds_to_first_step)
     return Fit(nets, state, figures, loop.steps, spent + seconds, seconds_to_first_step, waited)
 
 
-def _begin(checkpoints: Checkpoints, state: State, mesh: jax.sharding.Mesh) -> tuple[int, State, float]:
+def _begin(checkpoints: Checkpoints, state: State, mesh: Mesh, places: State) -> tuple[int, State, float]:
     """Step, state and seconds spent of the newest checkpoint, or of a fresh run."""
-    restored = checkpoints.restore(jax.eval_shape(lambda: state), mesh)
+    restored = checkpoints.restore(jax.eval_shape(lambda: state), mesh, places)
     if restored is None:
-        return 0, replicate(state, mesh), 0.0
+        return 0, place(state, places), 0.0
     return restored.step, restored.state, restored.progress["seconds"]
+
+
+def _trained(state: State, mesh: Mesh) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters, averaged where the learner averages, and the other variables; whole on every device."""
+    return gather(state.params | state.ema, mesh), state.rest
 
 
 def _due(step: int, every: int) -> bool:

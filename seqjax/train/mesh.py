@@ -30,16 +30,27 @@ def make_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """The whole of every array on every device; each process has to pass the same values."""
-    sharding = NamedSharding(mesh, PartitionSpec())
+    return place(tree, jax.tree.map(lambda _: NamedSharding(mesh, PartitionSpec()), tree))
 
-    def put(leaf: Any) -> jax.Array:
+
+def place(tree: Any, shardings: Any) -> Any:
+    """Every array where its sharding says; each process has to pass the same values."""
+
+    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
         if not jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             return jax.device_put(leaf, sharding)
         # device_put refuses to bring a typed key to the devices of another process.
         data = jax.device_put(jax.random.key_data(leaf), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
 
-    return jax.tree.map(put, tree)
+    return jax.tree.map(put, tree, shardings)
+
+
+def gather(tree: Any, mesh: Mesh) -> Any:
+    """The whole of every array on every device; what is there already stays."""
+    if all(leaf.is_fully_replicated for leaf in jax.tree.leaves(tree)):
+        return tree
+    return jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, PartitionSpec()))(tree)
 
 
 def shard_batch(host_batch: Any, mesh: Mesh, *, inner_steps: int = 1) -> Any:
@@ -68,8 +79,9 @@ def compile_step(
     *,
     inner_steps: int = 1,
     dtype: DType | None = None,
+    shardings: State | None = None,
 ) -> Callable[[State, Any], tuple[State, dict[str, jax.Array]]]:
-    """The learner's step, compiled: state replicated and donated, batch sharded, metrics replicated.
+    """The learner's step, compiled: state replicated (or split) and donated, batch sharded, metrics replicated.
 
     The state that goes in is gone afterwards: use the one that comes out.
 
@@ -82,13 +94,18 @@ def compile_step(
         (BatchNorm) of its part and random numbers of its own, and gradients, metrics and statistics are averaged.
       inner_steps: the n of `step.repeat`, one without it.
       dtype: what the networks compute in; None for that of their parameters.
+      shardings: of the state, from `sharding.state_shardings`; None for all of it on every device.
 
     Raises:
-      InputError: `parallel` is neither.
+      InputError: `parallel` is neither; or it is "pmap" and the state is split, since each device has to update it.
     """
     replicated, spec = PartitionSpec(), _batch_spec(inner_steps)
     if parallel not in ("jit", "pmap"):
         raise InputError(f"parallel: got {parallel!r}, expected 'jit' or 'pmap'.")
+    everywhere = NamedSharding(mesh, replicated)
+    state_at = everywhere if shardings is None else shardings
+    if parallel == "pmap" and not all(s.is_fully_replicated for s in jax.tree.leaves(state_at)):
+        raise InputError("loop.shard: parameters are split by parallel='jit' alone. Leave one of the two out.")
 
     def step(state: State, batch: Any) -> tuple[State, dict[str, jax.Array]]:
         # In sight of the mesh, so that `ops` can lay arrays out in a way that the compiler can split.
@@ -104,8 +121,8 @@ def compile_step(
     return jax.jit(
         step,
         donate_argnums=0,
-        in_shardings=(NamedSharding(mesh, replicated), NamedSharding(mesh, spec)),
-        out_shardings=NamedSharding(mesh, replicated),
+        in_shardings=(state_at, NamedSharding(mesh, spec)),
+        out_shardings=(state_at, everywhere),
     )
 
 

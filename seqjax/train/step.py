@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import Array, Key
 
 from seqjax.errors import InputError
@@ -161,7 +162,7 @@ def _update(
     state: State,
 ) -> tuple[State, Metrics]:
     def objective(trained):
-        nets = merge(graphs, state.params | trained, state.rest, dtype=dtype)
+        nets = merge(graphs, _whole(state.params | trained), state.rest, dtype=dtype)
         with mixing(dtype):
             loss, metrics = player.loss(nets, batch, key=key)
         _check_loss(name, loss)
@@ -184,6 +185,15 @@ def _update(
 
 def _trained(player: Player, params: dict[str, Any]) -> dict[str, Any]:
     return {name: params[name] for name in (params if player.nets is None else player.nets)}
+
+
+def _whole(params: Any) -> Any:
+    """Parameters that devices hold in parts, gathered before they are used: left to itself the compiler would rather
+    exchange activations, in every step of a loop over time."""
+    mesh = jax.sharding.get_abstract_mesh()
+    if AxisType.Auto not in mesh.axis_types or mesh.size == 1:
+        return params
+    return lax.with_sharding_constraint(params, NamedSharding(mesh, PartitionSpec()))
 
 
 def _mean(tree: Any, axis_name: str) -> Any:

@@ -16,7 +16,8 @@ from flax import nnx
 from laws.systems import SYSTEMS
 
 from seqjax.nn.split import split
-from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
+from seqjax.train.mesh import compile_step, make_mesh, place, shard_batch
+from seqjax.train.sharding import state_shardings
 from seqjax.train.step import Player, alternate, minimise, repeat
 
 NAMES = pytest.mark.parametrize("name", SYSTEMS)
@@ -43,22 +44,26 @@ def collectives(text):
     return found
 
 
-def compiled(learner, nets, batch, parallel, inner_steps=1):
-    mesh = make_mesh()
-    state = replicate(learner.init(nets, jax.random.key(0)), mesh)
+def compiled(learner, nets, batch, parallel, inner_steps=1, shard=()):
+    mesh, state = make_mesh(), learner.init(nets, jax.random.key(0))
+    shardings = state_shardings(state, mesh, shard)
+    state = place(state, shardings)
     learner = repeat(learner, inner_steps) if inner_steps > 1 else learner
-    step = compile_step(learner, split(nets).graphs, mesh, parallel, inner_steps=inner_steps)
+    step = compile_step(learner, split(nets).graphs, mesh, parallel, inner_steps=inner_steps, shardings=shardings)
     return state, step.lower(state, shard_batch(batch, mesh, inner_steps=inner_steps)).compile()
 
 
 @functools.cache
-def system(name, parallel):
+def system(name, parallel, split_up=False):
     """The state, with averages of every network, and the compiled step of the tiny configuration."""
     module, losses, batch, _ = SYSTEMS[name]
     config = module.Config.tiny()
     nets = module.build(config, nnx.Rngs(0))
     players = {player: Player(getattr(module, player), trained, optax.adam(1e-2)) for player, trained in losses.items()}
-    return compiled(alternate(players, ema=dict.fromkeys(nets, 0.9)), nets, batch(config, 8), parallel)
+    leaves = jax.tree_util.tree_leaves_with_path(split(nets).params) if split_up else ()
+    paths = [jax.tree_util.keystr(p, simple=True, separator="/") for p, x in leaves if any(n % 4 == 0 for n in x.shape)]
+    learner = alternate(players, ema=dict.fromkeys(nets, 0.9))
+    return compiled(learner, nets, batch(config, 8), parallel, shard=[f"^{re.escape(path)}$" for path in paths])
 
 
 def size(tree):
@@ -107,6 +112,18 @@ def test_a_step_on_the_whole_batch_gathers_nothing(name):
     parameters, in_loops = size(state.params), sum(c.bytes for c in found if not c.once)
     assert parameters - in_loops < sum(c.bytes for c in found if c.once) + 40
     assert in_loops < 0.05 * parameters
+
+
+@NAMES
+def test_parameters_in_parts_are_gathered_once_for_each_player(name):
+    """Before they are used; nothing else is exchanged but the gradients, and the norms that are reported."""
+    state, program = system(name, "jit", split_up=True)
+    found, players = collectives(program.as_text()), len(SYSTEMS[name].losses)
+    parts = size([leaf for leaf in jax.tree.leaves(state.params) if not leaf.is_fully_replicated])
+    gathered = [c for c in found if c.kind == "all-gather"]
+    assert all(c.once for c in gathered)
+    assert 0 < sum(c.bytes for c in gathered) <= players * parts
+    assert {c.kind for c in found} == {"all-gather", "all-reduce"}
 
 
 @NAMES
