@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
@@ -26,12 +27,21 @@ class Optimizer:
     """The update rule."""
     learning_rate: float = 1e-3
     """The highest learning rate of the schedule."""
-    schedule: Literal["constant", "cosine"] = "constant"
-    """What follows the warm-up: the same rate to the end, or half a cosine down to zero at the last step."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """What follows the warm-up: the same rate to the end; half a cosine down to zero at the last step; or the same rate
+    for a share of the run, ``constant``, and a straight line to zero one update (or epoch) after the last."""
+    constant: float = 0.5
+    """Linear schedule: share of the run at the highest rate."""
+    epoch: int = 1
+    """Linear schedule: steps over which the rate stays as it is, such as those of an epoch."""
     warmup: int = 0
     """Steps over which the learning rate rises linearly from zero."""
     clip_norm: float | None = None
     """Gradients whose global norm is larger are scaled down to it."""
+    weight_decay: float = 0.0
+    """L2 penalty: times the parameters, this is added to their gradient."""
+    clip_weights: float | None = None
+    """Parameters are kept in [-clip_weights, clip_weights], as those of a Wasserstein critic."""
     b1: float = 0.9
     """Adam (Muon's vectors too): decay of the mean of the gradients."""
     b2: float = 0.999
@@ -65,13 +75,29 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
             )
         case _:
             raise InputError(f"optimizer.name: got {config.name!r}, expected 'adam', 'rmsprop' or 'muon'.")
-    if config.clip_norm is None:
-        return rule
-    if config.clip_norm <= 0:
-        raise InputError(
-            f"optimizer.clip_norm: got {config.clip_norm}, expected a positive norm. Leave it out for no clipping."
-        )
-    return optax.chain(optax.clip_by_global_norm(config.clip_norm), rule)
+    around = [rule]
+    if config.weight_decay:
+        around.insert(0, optax.add_decayed_weights(config.weight_decay))
+    if config.clip_norm is not None:
+        around.insert(0, optax.clip_by_global_norm(_positive("clip_norm", config.clip_norm)))
+    if config.clip_weights is not None:
+        around.append(_clip_weights(_positive("clip_weights", config.clip_weights)))
+    return optax.chain(*around) if len(around) > 1 else rule
+
+
+def _positive(name: str, value: float) -> float:
+    if value <= 0:
+        raise InputError(f"optimizer.{name}: got {value}, expected a positive number. Leave it out for no clipping.")
+    return value
+
+
+def _clip_weights(bound: float) -> optax.GradientTransformation:
+    """The update that ends within the bound."""
+
+    def clip(updates: Any, params: Any) -> Any:
+        return jax.tree.map(lambda u, p: jnp.clip(p + u, -bound, bound) - p, updates, params)
+
+    return optax.stateless(clip)
 
 
 def _kernels(params: Any) -> Any:
@@ -95,9 +121,31 @@ def learning_rate(config: Optimizer, steps: int) -> optax.Schedule:
             after = optax.constant_schedule(config.learning_rate)
         case "cosine":
             after = optax.cosine_decay_schedule(config.learning_rate, steps - config.warmup)
+        case "linear":
+            after = _constant_then_linear(config, steps - config.warmup)
         case _:
-            raise InputError(f"optimizer.schedule: got {config.schedule!r}, expected 'constant' or 'cosine'.")
+            raise InputError(f"optimizer.schedule: got {config.schedule!r}, expected 'constant', 'cosine' or 'linear'.")
     # Not optax.warmup_constant_schedule, whose rate stays zero where there are no warm-up steps.
     return optax.join_schedules(
         [optax.linear_schedule(0.0, config.learning_rate, config.warmup), after], [config.warmup]
     )
+
+
+def _constant_then_linear(config: Optimizer, steps: int) -> optax.Schedule:
+    """In epoch e of n, the first c at the highest rate: times ``1 - max(0, e + 1 - c) / (n - c + 1)``.
+
+    With epochs counted from 0, the rule of PyTorch's CycleGAN.
+    """
+    if not 0 <= config.constant <= 1 or config.epoch < 1:
+        raise InputError(
+            f"optimizer.constant, optimizer.epoch: got {config.constant} and {config.epoch}, expected a share from 0 "
+            "to 1 and at least one step."
+        )
+    epochs = -(-steps // config.epoch)
+    level = round(config.constant * epochs)
+
+    def rate(count: jax.typing.ArrayLike) -> jax.Array:
+        epoch = jnp.asarray(count, jnp.float32) // config.epoch
+        return config.learning_rate * (1 - jnp.maximum(epoch + 1 - level, 0) / (epochs - level + 1))
+
+    return rate

@@ -12,9 +12,9 @@ GRADIENTS = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float32)
 STEPS = len(GRADIENTS)
 
 
-def run(config):
+def run(config, start=0.0):
     tx = make_optimizer(config, STEPS)
-    x = jnp.zeros(5)
+    x = jnp.full(5, start)
     state = tx.init(x)
     with jax.numpy_dtype_promotion("standard"):
         for gradient in GRADIENTS:
@@ -79,6 +79,35 @@ def test_schedules_are_their_formulas(schedule, warmup):
         np.testing.assert_allclose([float(rate(step)) for step in steps], expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("epoch", [1, 7])
+def test_constant_then_linear_is_the_rule_of_pytorchs_cyclegan(epoch):
+    """100 epochs at the rate, then 100 down a line; with n_epochs = n_epochs_decay = 100 and epochs counted from 1,
+    1 - max(0, epoch + 1 - 100) / 101."""
+    rate = learning_rate(Optimizer(learning_rate=0.2, schedule="linear", epoch=epoch), 200 * epoch)
+    factors = np.array([float(rate(step)) for step in range(200 * epoch)]) / 0.2
+    expected = [1 - max(0, e + 1 - 100) / 101 for e in range(200) for _ in range(epoch)]
+    np.testing.assert_allclose(factors, expected, rtol=1e-4)
+    np.testing.assert_allclose(factors[-1], 1 / 101, rtol=1e-4)
+
+
+def test_decay_is_a_penalty_and_not_decoupled():
+    x, v = np.full(5, 0.7), np.zeros(5)
+    for g in GRADIENTS:
+        g = g + 0.3 * x
+        v = 0.9 * v + 0.1 * g**2
+        x = x - 0.1 * g / np.sqrt(v + 1e-8)
+    np.testing.assert_allclose(run(Optimizer("rmsprop", 0.1, weight_decay=0.3), 0.7), x, rtol=1e-5)
+
+
+def test_weights_are_kept_within_their_bound():
+    x, v = np.zeros(5), np.zeros(5)
+    for g in GRADIENTS:
+        v = 0.9 * v + 0.1 * g**2
+        x = np.clip(x - 0.1 * g / np.sqrt(v + 1e-8), -0.15, 0.15)
+    assert np.abs(x).max() == 0.15
+    np.testing.assert_allclose(run(Optimizer("rmsprop", 0.1, clip_weights=0.15)), x, rtol=1e-5)
+
+
 def test_the_schedule_drives_the_rule():
     """RMSProp without memory moves by the learning rate, against the sign of the gradient."""
     config = Optimizer("rmsprop", 0.1, schedule="cosine", decay=0.0)
@@ -93,6 +122,8 @@ def test_the_schedule_drives_the_rule():
         (Optimizer(warmup=6), "optimizer.warmup: got 6 steps of warm-up in a run of 6 steps"),
         (Optimizer(warmup=-1), "optimizer.warmup: got -1"),
         (Optimizer(clip_norm=0.0), "optimizer.clip_norm: got 0.0"),
+        (Optimizer(clip_weights=-1.0), "optimizer.clip_weights: got -1.0"),
+        (Optimizer(schedule="linear", constant=1.5), "optimizer.constant, optimizer.epoch: got 1.5 and 1"),
     ],
 )
 def test_bad_input_is_named(config, message):
