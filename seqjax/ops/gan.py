@@ -12,9 +12,10 @@ A discriminator returns logits, never probabilities: one per example ``[B]`` or 
     relativistic             s(-(r - f))                       s(-(f - r))
     relativistic_average     s(-(r - mean f)) + s(f - mean r)  s(-(f - mean r)) + s(r - mean f)
 
-A loss has one value per example, the mean over the example's patch, so that the mean over the batch is the mean over
-all logits. All is computed and returned in float32, whatever came. Weights (γ, λ, halves) are the caller's, and so is
-the stop of gradients between the players: differentiate each player's loss with respect to its own parameters alone.
+A loss has one value per example, the mean over its patch, so that the mean over the batch is the mean over all logits;
+add up those of several scales. All is computed and returned in float32, whatever came. Weights (γ, λ, halves) are the
+caller's, and so is the stop of gradients between the players: differentiate each player's loss with respect to its own
+parameters alone.
 """
 
 from collections.abc import Callable
