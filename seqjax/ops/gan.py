@@ -1,7 +1,7 @@
 """Adversarial losses as functions of logits, penalties as functions of a critic, and the measures of a game's health.
 
 A discriminator returns logits, never probabilities: one per example ``[B]`` or a patch of them ``[B, h, w, 1]``. With
-``r = D(real)``, ``f = D(fake)``, ``s(x) = log(1 + eˣ)`` and, at the name of each loss, what its two players minimise:
+``r = D(real)``, ``f = D(fake)`` and ``s(x) = log(1 + eˣ)``, the two players minimise:
 
     name                     discriminator                     generator
     minimax                  s(-r) + s(f)                      -s(f)
