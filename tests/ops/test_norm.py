@@ -38,16 +38,18 @@ def oracle(name, x, scale, bias, epsilon=1e-5):
     return out
 
 
-def arguments():
-    return 3 * normal(*SHAPE) + 5, normal(6, seed=1), normal(6, seed=2)
+def arguments(spread=3.0):
+    return spread * (normal(*SHAPE) + 2), normal(6, seed=1), normal(6, seed=2)
 
 
 @EVERY_OP
-def test_equals_oracle(name):
-    x, scale, bias = arguments()
+@pytest.mark.parametrize("spread", [3.0, 0.003])
+def test_equals_oracle(name, spread):
+    """At the small spread ``ε`` is as large as the variance."""
+    x, scale, bias = arguments(spread)
     bias = jnp.broadcast_to(bias, SHAPE) if name == "layer" else bias
     op = OPS[name][0]
-    expected = oracle(name, *arguments())
+    expected = oracle(name, *arguments(spread))
     np.testing.assert_allclose(jax.jit(op)(x, scale, bias), expected, rtol=2e-5, atol=2e-5)
     np.testing.assert_allclose(op(x, scale, bias), expected, rtol=2e-5, atol=2e-5)
 
