@@ -93,6 +93,14 @@ def test_cutout_of_even_length_may_stand_half_outside_at_either_end():
     assert columns == {tuple(range(max(m - 2, 0), min(m + 2, 8))) for m in range(9)}
 
 
+@pytest.mark.parametrize("kind", ["translation", "cutout"])
+def test_sides_have_draws_of_their_own(kind):
+    """A square image of ones that moves as far down as right is its own transpose."""
+    changed = run(jnp.ones((64, 8, 8, 1)), kind)[..., 0]
+    symmetric = [np.array_equal(image, image.T) for image in changed]
+    assert 0 < np.mean(symmetric) < 0.6
+
+
 @EVERY_KIND
 def test_one_key_makes_one_change_of_two_batches(kind):
     """All kinds are linear but for colour's offset, so that equal draws leave the difference of batches linear too."""
