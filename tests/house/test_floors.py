@@ -23,7 +23,7 @@ FORBIDDEN = {
     "seqjax": {"tensorflow", "torch", "tyro"},
     "experiments": {"tensorflow", "torch", "tyro"},
 }
-ALLOWED = {("seqjax/train/command.py", "tyro")}
+ALLOWED = {("seqjax/train/command.py", "tyro"), ("seqjax/convert/files.py", "torch")}
 NNX_BANNED = {
     *("jit", "grad", "value_and_grad", "scan", "vmap", "pmap", "remat", "cond", "while_loop", "fori_loop"),
     *("Optimizer", "MultiMetric", "StateAxes", "DiffState", "sow", "perturb"),
