@@ -74,14 +74,15 @@ def _train(
     init_key, batch_key = jax.random.split(jax.random.key(seed))
     classes = int(labels.max()) + 1
     params = _init(init_key, images.shape[1], images.shape[-1], classes)
-    params = jax.device_get(_fit(params, jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32), batch_key))
+    params = _fit(params, jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32), batch_key)
     net = FeatureNet(
         name=name,
         sha256=hash_weights(params),
         protocol=f"images as given; trained here: {_STEPS} steps on {len(images)} images, seed {seed}",
         dimension=_WIDTHS[-1],
         classes=classes,
-        extract=lambda x: _extract(jax.tree.map(jnp.asarray, params), x),
+        params=params,
+        extract=_extract,
     )
     answers = extract(net, held_out)[1].argmax(axis=1)
     return net._replace(accuracy=float((answers == truth).mean()))

@@ -34,8 +34,10 @@ class FeatureNet(NamedTuple):
     """``D`` of its features."""
     classes: int
     """``K`` of its probabilities."""
-    extract: Callable[[Float[Array, "B H W C"]], Features]
-    """Images in [-1, 1] to features; pure."""
+    params: Any
+    """Its weights, a tree of arrays: an argument of the compiled program, not a constant in it."""
+    extract: Callable[[Any, Float[Array, "B H W C"]], Features]
+    """``extract(params, images)``: images in [-1, 1] to features; pure."""
     accuracy: float | None = None
     """Share of held-out images that it classifies rightly, if it was trained here."""
     published: Mapping[str, str] = MappingProxyType({})
@@ -102,7 +104,7 @@ def extract(
         rows = images[start : start + batch]
         # Filled up to one length, so that one program serves all batches.
         filled = np.concatenate([rows, np.repeat(rows[-1:], batch - len(rows), axis=0)])
-        parts.append([np.asarray(array)[: len(rows)] for array in run(jnp.asarray(filled, jnp.float32))])
+        parts.append([np.asarray(array)[: len(rows)] for array in run(net.params, jnp.asarray(filled, jnp.float32))])
     features, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return features, probabilities
 

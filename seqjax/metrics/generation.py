@@ -6,17 +6,25 @@ figures of held-out real images (the floor) and of a trivial generator (`seqjax.
 """
 
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from seqjax.metrics.features import FeatureNet, Store, empty_store, store, stored
-from seqjax.metrics.frechet import Gaussian, Moments, add_moments, fit, frechet_distance, gaussian_of, no_moments
+from seqjax.metrics.features import FeatureNet, empty_store, store, stored
+from seqjax.metrics.frechet import Gaussian, add_moments, fit, frechet_distance, gaussian_of, no_moments
 from seqjax.metrics.inception_score import inception_score
 from seqjax.metrics.kid import kernel_distance
 from seqjax.metrics.metric import Figures, Metric
 from seqjax.metrics.precision_recall import density_coverage, precision_recall
+
+
+class _Acc(NamedTuple):
+    """The network's weights travel with the sums, as arguments of the compiled evaluation."""
+
+    params: Any
+    seen: Any
 
 
 def frechet_metric(net: FeatureNet, reference: Gaussian) -> Metric:
@@ -26,15 +34,16 @@ def frechet_metric(net: FeatureNet, reference: Gaussian) -> Metric:
     `net.figure("fd")` and the number of images as "samples".
     """
 
-    def accumulate(acc: Moments, outputs: Float[Array, "B H W C"], batch: Mapping[str, Array]) -> Moments:
-        return add_moments(acc, net.extract(outputs).features, _weight(outputs, batch))
+    def accumulate(acc: _Acc, outputs: Float[Array, "B H W C"], batch: Mapping[str, Array]) -> _Acc:
+        features = net.extract(acc.params, outputs).features
+        return acc._replace(seen=add_moments(acc.seen, features, _weight(outputs, batch)))
 
-    def finish(acc: Moments) -> Figures:
-        found = gaussian_of(acc)
+    def finish(acc: _Acc) -> Figures:
+        found = gaussian_of(acc.seen)
         return {net.figure("fd"): frechet_distance(found, reference), "samples": found.n}
 
     record = net.record() | {"reference_samples": reference.n}
-    return Metric(lambda: no_moments(net.dimension), accumulate, finish, record)
+    return Metric(lambda: _Acc(net.params, no_moments(net.dimension)), accumulate, finish, record)
 
 
 def generation_metrics(
@@ -68,11 +77,12 @@ def generation_metrics(
     """
     known, scale = fit(reference), 1.0 if "kid" in net.published else max(float(reference.std()), 1e-12)
 
-    def accumulate(acc: Store, outputs: Float[Array, "B H W C"], batch: Mapping[str, Array]) -> Store:
-        return store(acc, net.extract(outputs), _weight(outputs, batch))
+    def accumulate(acc: _Acc, outputs: Float[Array, "B H W C"], batch: Mapping[str, Array]) -> _Acc:
+        found = net.extract(acc.params, outputs)
+        return acc._replace(seen=store(acc.seen, found, _weight(outputs, batch)))
 
-    def finish(acc: Store) -> Figures:
-        features, probabilities = stored(acc)
+    def finish(acc: _Acc) -> Figures:
+        features, probabilities = stored(acc.seen)
         figures: Figures = {"fd": frechet_distance(fit(features), known)}
         figures["kid"], figures["kid_sd"] = kernel_distance(features, reference, subsets=subsets, scale=scale)
         figures["score"], figures["score_sd"] = inception_score(probabilities, splits=min(splits, len(probabilities)))
@@ -81,7 +91,7 @@ def generation_metrics(
         return {**{net.figure(kind): value for kind, value in figures.items()}, "samples": len(features)}
 
     record = net.record() | {"reference_samples": len(reference), "kid_feature_scale": scale}
-    return Metric(lambda: empty_store(net, capacity), accumulate, finish, record)
+    return Metric(lambda: _Acc(net.params, empty_store(net, capacity)), accumulate, finish, record)
 
 
 def _weight(outputs: Array, batch: Mapping[str, Array]) -> Array:

@@ -19,12 +19,12 @@ from seqjax.metrics.precision_recall import density_coverage, precision_recall
 W = np.random.default_rng(9).normal(size=(18, 4)).astype(np.float32)
 
 
-def linear(images):
-    features = jnp.matmul(images.reshape(len(images), -1), jnp.asarray(W), precision="highest")
+def linear(weights, images):
+    features = jnp.matmul(images.reshape(len(images), -1), weights, precision="highest")
     return Features(features, jax.nn.softmax(features))
 
 
-NET = FeatureNet("linear", hash_weights(W), "as given", 4, 4, linear, 0.5)
+NET = FeatureNet("linear", hash_weights(W), "as given", 4, 4, jnp.asarray(W), linear, 0.5)
 PUBLISHED = NET._replace(published={"fd": "fid", "kid": "kid", "score": "is"})
 
 
