@@ -1,1 +1,1 @@
-"""Weights of other libraries and of published checkpoints to seqjax parameters, and back; no library is imported."""
+"""Weights of other libraries and of published checkpoints to seqjax parameters, and back, without those libraries."""
