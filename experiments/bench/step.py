@@ -1,0 +1,207 @@
+"""The training step of every recipe: steps per second, operations, and their share of what this machine can multiply.
+
+    python -m experiments.bench.step [tiny|paper] --out runs/bench/step
+    python -m experiments.bench.step plan --devices 8       # compiles for simulated devices and runs nothing
+
+Operations are those of the products and convolutions in the compiled program, loops by their length
+(``bench.program``; XLA's own count, which takes a loop's body once, stands beside them in ``results.json``). The peak
+is that of float32 matrix products of 2048 x 2048, measured in the same process.
+
+``plan`` is weak scaling on paper. Every device keeps the batch of the preset; the program says what it computes and
+what the devices exchange in a step. Set against a chip's peak and its share of the all-reduce bandwidth (TPU v5e unless
+given), that is the time for both at best, and the batch per device below which the exchange takes longer.
+"""
+
+import dataclasses
+import importlib
+import json
+import statistics
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from rich.console import Console
+from rich.table import Table
+
+from experiments.bench.program import read_program
+from experiments.bench.timing import compiled, measure
+from seqjax.nn.split import split
+from seqjax.train.command import command_line, main
+from seqjax.train.experiment import Experiment
+from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
+from seqjax.train.report import hardware, versions
+from seqjax.train.step import repeat
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What is measured."""
+
+    out: str = "runs/bench/step"
+    """Directory of results.json."""
+    recipes: tuple[str, ...] = ()
+    """Modules, such as experiments.prediction.convlstm; all of them if none is named."""
+    preset: str = "cpu"
+    """Preset of each recipe."""
+    data_dir: str | None = None
+    """Where prepared sets are; TFDS's own choice if None."""
+    devices: int | None = None
+    """Simulated CPU devices; those that jax finds if None."""
+    parallel: Literal["jit", "pmap"] | None = None
+    """As loop.parallel; the preset's own if None."""
+    seconds: float = 5.0
+    """Time of each measurement, at least three steps."""
+    plan: bool = False
+    """Compile for the devices, each with the batch of the preset, and run nothing."""
+    peak_tflops: float = 197.0
+    """Plan: operations of a chip per second, in 10^12. TPU v5e in bfloat16, https://cloud.google.com/tpu/docs/v5e."""
+    reduce_gbytes: float = 200.0
+    """Plan: all-reduce bandwidth of a chip in 10^9 bytes per second. TPU v5e: 51.2 TB/s of a pod of 256 (ibid.)."""
+
+
+PRESETS = {
+    "cpu": Config(),
+    "tiny": Config(preset="tiny", seconds=0.5),
+    "paper": Config(preset="paper"),
+    "plan": Config(preset="paper", plan=True),
+}
+
+
+def every_recipe() -> list[str]:
+    """The modules that ``python -m experiments`` lists."""
+    families = importlib.import_module("experiments.__main__").recipes()
+    return [module for members in families.values() for module in members]
+
+
+def prepared(config: Config, recipe: str) -> tuple[Any, Experiment]:
+    """The preset of a recipe and its experiment."""
+    module = importlib.import_module(recipe)
+    preset = module.PRESETS[config.preset]
+    data = dataclasses.replace(preset.data, data_dir=config.data_dir)
+    if hasattr(data, "in_memory"):
+        data = dataclasses.replace(data, in_memory=False)  # one batch is all that is read
+    loop = dataclasses.replace(preset.loop, parallel=config.parallel or preset.loop.parallel)
+    preset = dataclasses.replace(preset, data=data, loop=loop)
+    return preset, module.prepare(preset)
+
+
+def lower(preset: Any, experiment: Experiment, state: Any, batch: Any) -> Any:
+    """The step of a recipe, compiled as its loop does."""
+    calls, nets = preset.loop.steps_per_call, experiment.build(nnx.Rngs(preset.seed))
+    learner = repeat(experiment.learner, calls) if calls > 1 else experiment.learner
+    dtype = None if preset.loop.compute == "float32" else preset.loop.compute
+    step: Any = compile_step(
+        learner, split(nets).graphs, make_mesh(), preset.loop.parallel, inner_steps=calls, dtype=dtype
+    )
+    return step.lower(state, batch).compile()
+
+
+def facts(config: Config, recipe: str, preset: Any, program: Any, batch: Any) -> dict[str, Any]:
+    """What the program of a recipe says, per step and device."""
+    calls, read = preset.loop.steps_per_call, read_program(program.as_text())
+    reduced = [c for c in read.collectives if c.kind == "all-reduce"]
+    others = [c for c in read.collectives if c.kind != "all-reduce"]
+    return {
+        "recipe": recipe.removeprefix("experiments."),
+        "preset": config.preset,
+        "parallel": preset.loop.parallel,
+        "devices": jax.device_count(),
+        "batch": jax.tree.leaves(batch)[0].shape[int(calls > 1)],
+        "operations": read.operations / calls,
+        "xla_operations": (program.cost_analysis() or {}).get("flops"),
+        "all_reduces": sum(c.times for c in reduced) / calls,
+        "all_reduced_bytes": sum(c.bytes * c.times for c in reduced) / calls,
+        "other_exchanged_bytes": sum(c.bytes * c.times for c in others) / calls,
+    }
+
+
+def timed(config: Config, recipe: str) -> dict[str, Any]:
+    """The record of one recipe, its step run again and again on one batch."""
+    preset, experiment = prepared(config, recipe)
+    calls, mesh = preset.loop.steps_per_call, make_mesh()
+    state = replicate(experiment.learner.init(experiment.build(nnx.Rngs(preset.seed)), jax.random.key(0)), mesh)
+    batch = shard_batch(next(iter(experiment.batches(0))), mesh, inner_steps=calls)
+    program = lower(preset, experiment, state, batch)
+    held = [state]
+
+    def call() -> None:
+        held[0], metrics = program(held[0], batch)
+        jax.block_until_ready((held[0], metrics))
+
+    seconds = statistics.median(measure(call, config.seconds)) / calls
+    found = facts(config, recipe, preset, program, batch)
+    found |= {"seconds": seconds, "steps_per_second": 1 / seconds}
+    return found | {"operations_per_second": found["operations"] * found["devices"] / seconds}
+
+
+def planned(config: Config, recipe: str) -> dict[str, Any]:
+    """The record of one recipe, its step compiled for all devices with the batch of the preset on each."""
+    preset, experiment = prepared(config, recipe)
+    axis, devices = int(preset.loop.steps_per_call > 1), jax.device_count()
+
+    def larger(x: np.ndarray) -> jax.ShapeDtypeStruct:
+        shape = (*x.shape[:axis], x.shape[axis] * devices, *x.shape[axis + 1 :])
+        return jax.ShapeDtypeStruct(shape, x.dtype)
+
+    batch = jax.tree.map(larger, dict(next(iter(experiment.batches(0)))))
+    state = jax.eval_shape(lambda key: experiment.learner.init(experiment.build(nnx.Rngs(0)), key), jax.random.key(0))
+    found = facts(config, recipe, preset, lower(preset, experiment, state, batch), batch)
+    computing = found["operations"] / (config.peak_tflops * 1e12)
+    # Every byte goes out and comes in: that is what the bandwidth of an all-reduce counts already.
+    reducing = found["all_reduced_bytes"] / (config.reduce_gbytes * 1e9)
+    per_device = found["batch"] // devices
+    return found | {
+        "batch_per_device": per_device,
+        "computing_seconds": computing,
+        "reducing_seconds": reducing,
+        "smallest_batch_per_device": per_device * reducing / computing,
+    }
+
+
+def peak(seconds: float, size: int = 2048) -> float:
+    """Operations per second of a float32 matrix product: the best of those timed."""
+    x = jnp.ones((size, size))
+    return 2 * size**3 / min(measure(compiled(jnp.matmul, x, x).call, seconds))
+
+
+def table(records: list[dict[str, Any]], peak: float | None) -> Table:
+    """A row per recipe."""
+    result = Table(box=None, pad_edge=False, title=f"Preset {records[0]['preset']}, {records[0]['devices']} devices")
+    timed_columns = ("steps/s", "operations/step", "operations/s", "of the peak")
+    plan_columns = ("operations", "all-reduces", "MB", "computing ms", "reducing ms", "smallest B")
+    for column in ("recipe", "B", *(timed_columns if peak else plan_columns)):
+        result.add_column(column, justify="left" if column == "recipe" else "right")
+    for r in records:
+        row = [r["recipe"], str(r["batch"])]
+        if peak:
+            row += [f"{r['steps_per_second']:.3g}", f"{r['operations'] * r['devices']:.3g}"]
+            row += [f"{r['operations_per_second']:.3g}", f"{r['operations_per_second'] / peak:.1%}"]
+        else:
+            row += [f"{r['operations']:.3g}", f"{r['all_reduces']:g}", f"{r['all_reduced_bytes'] / 1e6:.3g}"]
+            row += [f"{r[k] * 1e3:.3g}" for k in ("computing_seconds", "reducing_seconds")]
+            row += [f"{r['smallest_batch_per_device']:.3g}"]
+        result.add_row(*row)
+    return result
+
+
+def run(config: Config) -> None:
+    """Measure or plan, print, write."""
+    if config.devices is not None:
+        jax.config.update("jax_num_cpu_devices", config.devices)
+    work = planned if config.plan else timed
+    records = [work(config, recipe) for recipe in config.recipes or every_recipe()]
+    found = None if config.plan else peak(config.seconds)
+    Console().print(table(records, found))
+    out = Path(config.out)
+    out.mkdir(parents=True, exist_ok=True)
+    where = {"command": command_line(), "versions": versions(), "hardware": hardware(), "peak": found}
+    (out / "results.json").write_text(
+        json.dumps(where | {"config": dataclasses.asdict(config), "records": records}, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main(run, PRESETS, doc=__doc__)
