@@ -171,9 +171,9 @@ def table(records: list[dict[str, Any]], peak: float | None) -> Table:
     """A row per recipe."""
     result = Table(box=None, pad_edge=False, title=f"Preset {records[0]['preset']}, {records[0]['devices']} devices")
     timed_columns = ("steps/s", "operations/step", "operations/s", "of the peak")
-    plan_columns = ("operations", "all-reduces", "MB", "computing ms", "reducing ms", "smallest B")
+    plan_columns = ("operations", "all-reduces", "MB", "compute ms", "reduce ms", "smallest B")
     for column in ("recipe", "B", *(timed_columns if peak else plan_columns)):
-        result.add_column(column, justify="left" if column == "recipe" else "right")
+        result.add_column(column, justify="left" if column == "recipe" else "right", no_wrap=True)
     for r in records:
         row = [r["recipe"], str(r["batch"])]
         if peak:
