@@ -84,7 +84,7 @@ def table(records: list[dict[str, Any]]) -> Table:
     """A row per recipe."""
     result = Table(box=None, pad_edge=False, title="Seconds from the start of the process to the end of its first step")
     for column in ("recipe", "cold", "compiled", "warm", "loaded"):
-        result.add_column(column, justify="left" if column == "recipe" else "right", no_wrap=True)
+        result.add_column(column, justify="left" if column == "recipe" else "right", no_wrap=column == "recipe")
     for r in records:
         cold, warm = r["cold"], r["warm"]
         row = f"{cold['seconds']:.1f}", str(cold["compiled"]), f"{warm['seconds']:.1f}", str(warm["loaded"])

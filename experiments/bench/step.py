@@ -171,16 +171,16 @@ def table(records: list[dict[str, Any]], peak: float | None) -> Table:
     """A row per recipe."""
     result = Table(box=None, pad_edge=False, title=f"Preset {records[0]['preset']}, {records[0]['devices']} devices")
     timed_columns = ("steps/s", "operations/step", "operations/s", "of the peak")
-    plan_columns = ("operations", "all-reduces", "MB", "compute ms", "reduce ms", "smallest B")
+    plan_columns = ("operations", "MB", "compute ms", "reduce ms", "least B")
     for column in ("recipe", "B", *(timed_columns if peak else plan_columns)):
-        result.add_column(column, justify="left" if column == "recipe" else "right", no_wrap=True)
+        result.add_column(column, justify="left" if column == "recipe" else "right", no_wrap=column == "recipe")
     for r in records:
         row = [r["recipe"], str(r["batch"])]
         if peak:
             row += [f"{r['steps_per_second']:.3g}", f"{r['operations'] * r['devices']:.3g}"]
             row += [f"{r['operations_per_second']:.3g}", f"{r['operations_per_second'] / peak:.1%}"]
         else:
-            row += [f"{r['operations']:.3g}", f"{r['all_reduces']:g}", f"{r['all_reduced_bytes'] / 1e6:.3g}"]
+            row += [f"{r['operations']:.3g}", f"{r['all_reduced_bytes'] / 1e6:.3g}"]
             row += [f"{r[k] * 1e3:.3g}" for k in ("computing_seconds", "reducing_seconds")]
             row += [f"{r['smallest_batch_per_device']:.3g}"]
         result.add_row(*row)

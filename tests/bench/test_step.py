@@ -82,16 +82,16 @@ def test_plan(data_dir, tmp_path, capsys):
     assert record["smallest_batch_per_device"] == pytest.approx(
         8 * record["reducing_seconds"] / record["computing_seconds"]
     )
-    assert "smallest B" in capsys.readouterr().out
+    assert "least B" in capsys.readouterr().out
 
 
 def test_starts(data_dir, tmp_path, capsys, monkeypatch):
-    """Two real processes: the first compiles what the second loads."""
+    """Two real processes: the first compiles what the second loads (older jax also loads one that it compiled itself before)."""
     monkeypatch.setitem(os.environ, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     config = dataclasses.replace(startup.PRESETS["tiny"], out=str(tmp_path), recipes=(CELLS,), data_dir=data_dir)
     startup.run(config)
     (record,) = json.loads((tmp_path / "results.json").read_text())["records"]
-    assert record["cold"]["loaded"] == 0 < record["cold"]["compiled"]
+    assert record["cold"]["loaded"] < record["cold"]["compiled"]
     assert record["warm"]["compiled"] == 0 < record["warm"]["loaded"]
     assert record["cold"]["seconds"] > 0 < record["warm"]["seconds"]
     assert "loaded" in capsys.readouterr().out
