@@ -86,7 +86,7 @@ def test_plan(data_dir, tmp_path, capsys):
 
 
 def test_starts(data_dir, tmp_path, capsys, monkeypatch):
-    """Two real processes: the first compiles what the second loads (older jax also loads one that it compiled itself before)."""
+    """Two real processes: the first compiles what the second loads (old jax loads one of its own, too)."""
     monkeypatch.setitem(os.environ, "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     config = dataclasses.replace(startup.PRESETS["tiny"], out=str(tmp_path), recipes=(CELLS,), data_dir=data_dir)
     startup.run(config)
