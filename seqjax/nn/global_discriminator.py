@@ -56,7 +56,7 @@ class GlobalDiscriminator(nnx.Module):
 
     def features(
         self, images: Float[Array, "B H W C"], labels: Float[Array, "B K"] | None = None
-    ) -> list[Float[Array, "B h w D"]]:
+    ) -> list[Float[Array, "B _h _w _D"]]:
         """The maps of every layer but the last."""
         maps, x = [], images
         for down, norm in zip(self.downs, self.norms, strict=True):
@@ -65,7 +65,7 @@ class GlobalDiscriminator(nnx.Module):
         return maps
 
     def score(
-        self, maps: list[Float[Array, "B h w D"]], labels: Float[Array, "B K"] | None = None
+        self, maps: list[Float[Array, "B _h _w _D"]], labels: Float[Array, "B K"] | None = None
     ) -> Float[Array, " B"]:
         """The logits, from the features."""
         return self.logit(with_label(maps[-1], labels))[:, 0, 0, 0]
