@@ -66,9 +66,9 @@ def test_load_puts_every_array_in_its_place_and_dump_brings_it_back(weights):
 def test_load_leaves_the_network_as_it_is_and_keeps_its_types(weights):
     net = Net(nnx.Rngs(0))
     before = dump(net, TABLE)
-    wide = {name: array.astype(np.float64) for name, array in weights.items()}
-    again = load(net, wide, TABLE, source="a test")
-    assert_same(dump(again, TABLE), weights)
+    half = {name: array.astype(np.float16) for name, array in weights.items()}
+    again = load(net, half, TABLE, source="a test")
+    assert_same(dump(again, TABLE), {name: array.astype(np.float32) for name, array in half.items()})
     assert_same(dump(net, TABLE), before)
 
 

@@ -127,6 +127,15 @@ def test_blur_lowers_and_noise_raises_the_gradient_energy():
     assert run(11, (noisy, target, labels))["gradient_energy"] > 1.2
 
 
+def test_nearest_colour_is_by_direction_and_not_by_brightness():
+    """Red is nearer to red than to white, whose product with it is no smaller; and nearer to a dark red than to it."""
+    red = 2 * np.eye(3, dtype=np.float32)[[0]].reshape(1, 1, 1, 3) * np.ones((1, 12, 12, 1), np.float32) - 1
+    for palette in ([[1, 1, 1], [1, 0, 0]], [[1, 1, 1], [0.2, 0, 0]]):
+        metric = pair_metrics(palette=np.array(palette, np.float64))
+        batch = {"target": jnp.asarray(red), "label": jnp.ones(1, jnp.int32)}
+        assert metric.finish(metric.accumulate(metric.init(), jnp.asarray(red), batch))["colour_accuracy"] == 1
+
+
 def test_small_images_take_the_smaller_window():
     rng = np.random.default_rng(0)
     outputs, target = (rng.uniform(-1, 1, size=(2, 8, 8, 1)).astype(np.float32) for _ in range(2))

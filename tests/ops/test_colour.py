@@ -17,6 +17,7 @@ def test_equals_scikit_image():
 
 def test_gradient_is_finite_everywhere_and_bfloat16_is_computed_in_float32():
     dark = jnp.asarray(np.linspace(0, 1, 24).reshape(1, 2, 4, 3), jnp.float32)
+    dark = dark.at[0, 0].set(0.0)  # black, where a root has no slope
     gradient = jax.grad(lambda x: rgb_to_lab(x).sum())(dark)
     assert np.isfinite(gradient).all()
     low = dark.astype(jnp.bfloat16)
