@@ -32,7 +32,10 @@ class Norm(nnx.Module):
     def __init__(self, kind: Kind, features: int, *, rngs: nnx.Rngs):
         self.kind = kind
         if kind == "batch":
-            self.batch = nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, scale_init=_scale, rngs=rngs)
+            # The fast variance, of squares less the squared mean, is percents off where the mean is large.
+            self.batch = nnx.BatchNorm(
+                features, momentum=0.9, epsilon=1e-5, use_fast_variance=False, scale_init=_scale, rngs=rngs
+            )
         elif kind == "affine_instance":
             self.scale = nnx.Param(_scale(rngs.params(), (features,)))
             self.bias = nnx.Param(jnp.zeros(features))
