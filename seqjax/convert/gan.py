@@ -1,6 +1,6 @@
-"""Weights of published adversarial networks in PyTorch: generators and discriminators of pix2pix and CycleGAN.
+"""Weights of published adversarial networks in PyTorch: the players of pix2pix, CycleGAN and DCGAN.
 
-The names are those of github.com/junyanz/pytorch-CycleGAN-and-pix2pix; its options are these networks here:
+The first two have the names of github.com/junyanz/pytorch-CycleGAN-and-pix2pix, whose options are these networks here:
 
     --netG unet_256        UNet(3, 3, dropout_at="port")
     --netG unet_128        UNet(3, 3, downs=7, dropout_at="port")
@@ -11,7 +11,8 @@ The names are those of github.com/junyanz/pytorch-CycleGAN-and-pix2pix; its opti
     --netD pixel           PatchDiscriminator(3, layers=0)
     --norm, --ngf, --ndf   norm="batch" or "instance", base=...
 
-A file has one network. Its image comes in [-1, 1], as here; pix2pix's discriminators see the input's channels first.
+DCGAN's players (`models.generation.dcgan.build`) have those of PyTorch's own example, github.com/pytorch/examples.
+A file has one network. Images are in [-1, 1], as here; pix2pix's discriminators see the input's channels first.
 """
 
 import os
@@ -23,6 +24,8 @@ from flax import nnx
 from seqjax.convert.files import read_weights, write_weights
 from seqjax.convert.table import CONV, SAME, Entry, Table, dump, load
 from seqjax.errors import InputError
+from seqjax.models.generation.dcgan import Generator
+from seqjax.nn.global_discriminator import GlobalDiscriminator
 from seqjax.nn.patch_discriminator import PatchDiscriminator
 from seqjax.nn.residual_generator import ResidualGenerator
 from seqjax.nn.split import split
@@ -85,10 +88,14 @@ def table(net: nnx.Module) -> Table:
         case PatchDiscriminator():
             prefix = "net" if net.convs[0].kernel.shape[0] == 1 else "model"
             places = _discriminator(prefix, ("convs", len(net.convs)), "logits")
+        case GlobalDiscriminator():
+            places = _discriminator("main", ("downs", len(net.downs)), "logit")
+        case Generator():
+            places = _dcgan(len(net.ups))
         case _:
             raise InputError(
-                f"net: a {type(net).__name__} came; expected one of UNet, ResidualGenerator and PatchDiscriminator, of "
-                "which weights are published: give the network itself, not what holds it."
+                f"net: a {type(net).__name__} came; expected UNet, ResidualGenerator, PatchDiscriminator, or DCGAN's "
+                "Generator or GlobalDiscriminator: give the network itself, not what holds it."
             )
     return dict(_entry(name, places) for name in _variables(net))
 
@@ -138,3 +145,9 @@ def _discriminator(prefix: str, convs: tuple[str, int], logits: str) -> dict[str
     places = {f"{layers}.{i}": f"{prefix}.{max(3 * i - 1, 0)}" for i in range(number)}
     places |= {f"norms.{i}": f"{prefix}.{3 * i}" for i in range(1, number)}
     return places | {logits: f"{prefix}.{3 * number - 1}"}
+
+
+def _dcgan(ups: int) -> dict[str, str]:
+    """One list, each transposed convolution but the last with its normalisation and ReLU."""
+    places = {"stem": "main.0"} | {f"ups.{i}": f"main.{3 * i + 3}" for i in range(ups)}
+    return places | {f"norms.{i}": f"main.{3 * i + 1}" for i in range(ups)}
