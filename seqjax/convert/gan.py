@@ -33,7 +33,6 @@ from seqjax.nn.unet import UNet
 
 Net = TypeVar("Net", bound=nnx.Module)
 
-# Kernels of transposed convolutions too: ours is that of the convolution which is transposed, and so is PyTorch's.
 VARIABLES = {
     "kernel": ("weight", CONV),
     "scale": ("weight", SAME),

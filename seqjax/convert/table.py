@@ -28,19 +28,14 @@ class Layout(NamedTuple):
     write: Callable[[np.ndarray], np.ndarray]
 
 
-def _flipped(array: np.ndarray) -> np.ndarray:
-    return np.flip(array, tuple(range(array.ndim - 2)))
-
-
 SAME = Layout(lambda w: w, lambda w: w)
 DENSE = Layout(np.transpose, np.transpose)
 """PyTorch's ``[D, C]``; ours is ``[C, D]``."""
 CONV = Layout(lambda w: np.moveaxis(w, (0, 1), (-1, -2)), lambda w: np.moveaxis(w, (-1, -2), (0, 1)))
-"""PyTorch's ``[D, C, *K]``; ours is ``[*K, C, D]``."""
-CONV_TRANSPOSE = Layout(
-    lambda w: _flipped(np.moveaxis(w, (0, 1), (-2, -1))), lambda w: np.moveaxis(_flipped(w), (-2, -1), (0, 1))
-)
-"""PyTorch's ``[C, D, *K]``; ours is ``[*K, C, D]`` and flipped along ``*K``, the kernel as it is applied."""
+"""PyTorch's ``[D, C, *K]``; ours is ``[*K, C, D]``.
+
+A transposed convolution from D to C is laid out the same, here and there: as the convolution which it transposes.
+"""
 
 
 class Entry(NamedTuple):

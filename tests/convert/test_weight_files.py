@@ -12,7 +12,7 @@ import safetensors.numpy
 from flax import nnx
 
 from seqjax.convert.files import read_weights, write_weights
-from seqjax.convert.table import CONV, CONV_TRANSPOSE, DENSE, SAME, Entry, dump, load, shapes_there
+from seqjax.convert.table import CONV, DENSE, SAME, Entry, dump, load, shapes_there
 from seqjax.errors import InputError
 
 
@@ -104,15 +104,7 @@ def test_a_table_has_one_entry_for_every_variable(change, named):
         dump(Net(nnx.Rngs(0)), table)
 
 
-def test_transposed_kernel_is_turned_about_its_middle():
-    theirs = np.random.default_rng(0).normal(size=(2, 3, 5, 4))
-    ours = CONV_TRANSPOSE.read(theirs)
-    assert ours.shape == (5, 4, 2, 3)
-    for c, o, i, j in np.ndindex(theirs.shape):
-        assert ours[4 - i, 3 - j, c, o] == theirs[c, o, i, j]
-
-
-@pytest.mark.parametrize("layout", [SAME, DENSE, CONV, CONV_TRANSPOSE])
+@pytest.mark.parametrize("layout", [SAME, DENSE, CONV])
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 4), (2, 3, 4, 5), (2, 3, 4, 5, 6)])
 def test_layouts_are_undone(layout, shape):
     array = np.random.default_rng(0).normal(size=shape)
