@@ -1,16 +1,18 @@
 """What a model has to beat: predictions and samples that need no training, or only simple statistics of it.
 
 Of a video predictor: `copy_last`, `constant` and `mean_frame`. Of a generator of images: `gaussian_pixels`, which is
-the honest one, and `mean_of_two` and `pixel_marginals`, which are easier.
+the honest one, and `mean_of_two` and `pixel_marginals`, which are easier. Of image translation with pairs:
+`nearest_pair`.
 """
 
 from collections.abc import Iterable, Mapping
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, UInt8
 
 from seqjax.errors import InputError
+from seqjax.ops.image import uint8_to_unit, unit_to_signed
 
 
 def copy_last(context: Float[Array, "B T H W C"], *, steps: int) -> Float[Array, "B S H W C"]:
@@ -67,3 +69,14 @@ def mean_of_two(
     """Pixelwise means of two training images each, what a generator that averages would give."""
     first, second = np.random.default_rng(seed).integers(len(images), size=(2, number))
     return ((images[first] + images[second]) / 2).astype(np.float32)
+
+
+def nearest_pair(
+    inputs: UInt8[np.ndarray, "N H W C"], targets: UInt8[np.ndarray, "N H W D"], queries: UInt8[Array, "B H W C"]
+) -> Float[Array, "B H W D"]:
+    """The target, in [-1, 1], of the training pair whose input is nearest to each query by squared distance."""
+    known = jnp.asarray(inputs.reshape(len(inputs), -1), jnp.float32) / 255
+    asked = queries.reshape(len(queries), -1).astype(jnp.float32) / 255
+    # Of ‖q - k‖² the part that is the same for all k is left out.
+    nearest = jnp.argmin(jnp.sum(known**2, axis=1)[None] - 2 * asked @ known.T, axis=1)
+    return unit_to_signed(uint8_to_unit(jnp.asarray(targets)[nearest]))

@@ -37,6 +37,15 @@ class Metric(NamedTuple):
     finish: Callable[[Any], Figures]
     record: Mapping[str, str | float | None] = MappingProxyType({})
 
+    def only(self, *names: str) -> "Metric":
+        """The same metric with these of its figures, in this order."""
+
+        def finish(acc: Any) -> Figures:
+            figures = self.finish(acc)
+            return {name: figures[name] for name in names}
+
+        return self._replace(finish=finish)
+
     def on(self, view: Callable[[Mapping[str, Array]], Mapping[str, Array]]) -> "Metric":
         """The same metric, which sees ``view(batch)`` where it would see the batch."""
         return self._replace(accumulate=lambda acc, outputs, batch: self.accumulate(acc, outputs, view(batch)))

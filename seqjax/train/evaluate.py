@@ -1,15 +1,16 @@
 """Figures and pictures of networks on fixed batches, compiled once and sharded like the training step."""
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seqjax.nn.split import DType, cast, merge, mixing
-from seqjax.train.mesh import shard_batch
+from seqjax.train.mesh import replicate, shard_batch
 
 Batch = Mapping[str, Any]
 Predict = Callable[..., Any]
@@ -46,14 +47,15 @@ def compile_evaluation(
     With a ``dtype`` the networks compute in it; what is measured of their outputs is always computed in float32.
     """
 
-    @jax.jit
+    # Stated, so that what goes in first and what comes out are laid out alike, and one program serves both.
+    @functools.partial(jax.jit, out_shardings=NamedSharding(mesh, PartitionSpec()))
     def add(accumulated: Any, params: Any, rest: Any, batch: Batch) -> Any:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):  # as the step is
             outputs = _predict(evaluation.predict, graphs, params, rest, batch, dtype)
             return evaluation.metric.accumulate(accumulated, outputs, batch)
 
     def run(params: Any, rest: Any) -> dict:
-        accumulated = evaluation.metric.init()
+        accumulated = replicate(evaluation.metric.init(), mesh)
         for batch in evaluation.batches():
             accumulated = add(accumulated, params, rest, shard_batch(batch, mesh))
         return evaluation.metric.finish(accumulated)

@@ -63,6 +63,8 @@ class Experiment(NamedTuple):
     """Predictions that need no training, by name: ``predict({}, batch)``. Called after training."""
     higher_is_better: Collection[str] = ()
     """Those of the metrics that are no errors."""
+    out_of_reach: Collection[str] = ()
+    """Those of the baselines that nothing can beat, such as real images beside generated ones."""
 
 
 def run_experiment(config: Settings, prepare: Callable[[], Experiment]) -> None:
@@ -100,6 +102,8 @@ def run_experiment(config: Settings, prepare: Callable[[], Experiment]) -> None:
             metrics=result.figures,
             baselines=baselines,
             higher_is_better=experiment.higher_is_better,
+            out_of_reach=experiment.out_of_reach,
+            protocol=experiment.evaluation.metric.record,
             config=to_dict(config),
             seed=config.seed,
             steps=result.steps,

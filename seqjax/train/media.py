@@ -84,6 +84,29 @@ def side_by_side(
     return sheet
 
 
+def sheet(columns: Mapping[str, UInt8[np.ndarray, "N H W _"]]) -> UInt8[np.ndarray, "H2 W2 C"]:
+    """Lays images that belong together out in rows: a labelled column per name; grey ones beside coloured ones do."""
+    deepest = max(images.shape[-1] for images in columns.values())
+    stills = {
+        name: np.repeat(images, deepest // images.shape[-1], axis=-1)[:, None] for name, images in columns.items()
+    }
+    return side_by_side(stills)[0]
+
+
+def two_ways(outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Sheets of translations between domains ``a`` and ``b``: image, translation, and what came back.
+
+    Args:
+      outputs: images in [-1, 1]: to either domain, and ``cycle_a`` and ``cycle_b``.
+      batch: uint8 images of both.
+    """
+    levels = {name: np.rint(np.clip(x + 1, 0, 2) * 127.5).astype(np.uint8) for name, x in outputs.items()}
+    return {
+        f"{here}_to_{there}": sheet({here: batch[here], f"to {there}": levels[there], "back": levels[f"cycle_{here}"]})
+        for here, there in ("ab", "ba")
+    }
+
+
 def write_png(path: str | os.PathLike[str], image: UInt8[np.ndarray, "H W C"]) -> None:
     """Writes one image as PNG."""
     _check(image, "H W C")

@@ -31,6 +31,8 @@ def write_report(
     metrics: Figures,
     baselines: Mapping[str, Figures],
     higher_is_better: Collection[str] = (),
+    out_of_reach: Collection[str] = (),
+    protocol: Mapping[str, Any] | None = None,
     config: Mapping[str, Any],
     seed: int,
     steps: int,
@@ -47,6 +49,9 @@ def write_report(
       metrics: what the model reaches: numbers by name, and curves as lists.
       baselines: the same of each trivial predictor, by its name.
       higher_is_better: the metrics that are no errors, such as ("psnr", "ssim").
+      out_of_reach: those of the baselines that the model cannot beat, such as held-out images for a generator.
+      protocol: what has to stand beside the metrics for them to mean anything: the record of a
+        ``seqjax.metrics.metric.Metric``.
       config: the configuration, in the form of `seqjax.train.config.to_dict`.
       seed: of the parameters, the data order and all that is drawn.
       steps: optimiser steps of the whole run.
@@ -64,6 +69,8 @@ def write_report(
         "metrics": to_json(metrics),
         "baselines": {name: to_json(figures) for name, figures in baselines.items()},
         "higher_is_better": sorted(higher_is_better),
+        "out_of_reach": sorted(out_of_reach),
+        "protocol": dict(protocol or {}),
         "command": command,
         "seed": seed,
         "steps": steps,
@@ -135,12 +142,13 @@ def format_report(report: Mapping[str, Any]) -> RenderableType:
     """Lays the report out for `rich`: the model above every baseline, one column per metric, and what it took.
 
     The last row leads from the best baseline of each metric, which bears a star, to the model: "× 0.5" is half
-    its error, "+ 0.1" a tenth more where higher is better (↑).
+    its error, "+ 0.1" a tenth more where higher is better (↑). Baselines out of reach bear none.
     """
     model = _numbers(report["metrics"])
     higher = {name: name in report["higher_is_better"] for name in model}
     rivals = {name: _numbers(figures) for name, figures in report["baselines"].items()}
-    best = {name: _best(name, rivals, higher[name]) for name in model}
+    within_reach = {name: values for name, values in rivals.items() if name not in report.get("out_of_reach", ())}
+    best = {name: _best(name, within_reach, higher[name]) for name in model}
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("")
     for name in model:

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from seqjax.models.generation import dcgan
 from seqjax.models.prediction import convlstm
 from seqjax.models.recurrent import memory_tasks
+from seqjax.models.translation import cyclegan, discogan, pix2pix
 
 
 class System(NamedTuple):
@@ -21,6 +23,13 @@ class System(NamedTuple):
     """``batch(config, size)``: random host data of the shape that the tiny configuration takes."""
     published: dict[int, dict[str, Any]]
     """Parameter counts from the paper or the released code, and the configuration of each."""
+    falls: str = "loss/loss"
+    """A metric that falls to a third of what it was when one batch is learned by heart."""
+    rounding: float = 0.0
+    """How far apart one device and four may be, beside a relative 2e-5."""
+    by_parts: bool = True
+    """Whether devices that see their own part of a batch alone make the step of one: not with statistics of the batch,
+    nor with draws for each example."""
 
 
 def clips(config: Any, size: int) -> dict[str, np.ndarray]:
@@ -43,7 +52,60 @@ def marked_numbers(config: Any, size: int) -> dict[str, np.ndarray]:
     return {"inputs": np.float32(np.stack([numbers, marks], axis=-1)), "targets": np.float32(targets)}
 
 
+def stills(channels: dict[str, int], side: int) -> Callable[[Any, int], dict[str, np.ndarray]]:
+    """Images by name, each a bright square on dark ground."""
+
+    def batch(config: Any, size: int) -> dict[str, np.ndarray]:
+        images = {name: np.zeros((size, side, side, depth), np.uint8) for name, depth in channels.items()}
+        for k, image in enumerate(images.values()):
+            for b in range(size):
+                image[b, (b + k) % 4 : (b + k) % 4 + 3, 2 * b % 5 : 2 * b % 5 + 3] = 255 - 40 * k
+        return images
+
+    return batch
+
+
 SYSTEMS = {
+    "generation/dcgan": System(
+        dcgan,
+        losses={"loss_discriminator": ("discriminator",), "loss_generator": ("generator",)},
+        batch=stills({"image": 1}, 8),
+        # The Torch version at 64x64, and the paper's: by hand from the layer tables, normalisations two a channel.
+        falls="loss_discriminator/loss",
+        published={3_576_704 + 2_765_568: {}, 18_855_040 + 17_232_768: {"base": 128, "kernel": 5}},
+        by_parts=False,
+    ),
+    "translation/pix2pix": System(
+        pix2pix,
+        losses={"loss_discriminator": ("discriminator",), "loss_generator": ("generator",)},
+        batch=stills({"input": 1, "target": 3}, 8),
+        falls="loss_generator/distance",
+        # The U-Net and the 70x70 discriminator of the released code, and its residual generators.
+        published={
+            54_413_955 + 2_768_705: {},
+            11_383_427 + 2_768_705: {"generator": "residual", "downs": 2},
+        },
+        by_parts=False,
+    ),
+    "translation/cyclegan": System(
+        cyclegan,
+        losses={"loss_generators": ("to_a", "to_b"), "loss_discriminators": ("of_a", "of_b")},
+        batch=stills({"a": 3, "b": 3}, 8),
+        falls="loss_generators/cycle",
+        # Residual generators of 9 and of 6 blocks and the discriminator of the released code, two of each.
+        published={2 * (11_378_179 + 2_764_737): {}, 2 * (7_837_699 + 2_764_737): {"blocks": 6, "size": 128}},
+        by_parts=False,
+    ),
+    "translation/discogan": System(
+        discogan,
+        losses={"loss_generators": ("to_a", "to_b"), "loss_discriminators": ("of_a", "of_b")},
+        batch=stills({"a": 3, "b": 3}, 8),
+        falls="loss_generators/reconstruction",
+        rounding=1e-6,
+        # No one prints them. By hand: four 4x4 convolutions of 64 to 512 features, their mirror, normalisations.
+        published={2 * (5_513_856 + 2_765_568): {}},
+        by_parts=False,
+    ),
     "prediction/convlstm": System(
         convlstm,
         losses={"loss": ("forecaster",)},

@@ -1,9 +1,10 @@
 """Trivial generators against the statistics that they are made to have."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.metrics.baselines import gaussian_pixels, mean_of_two, pixel_marginals
+from seqjax.metrics.baselines import gaussian_pixels, mean_of_two, nearest_pair, pixel_marginals
 
 
 @pytest.fixture
@@ -44,3 +45,13 @@ def test_reproducible_by_seed_and_shaped_like_the_images(sample, images):
     assert one.dtype == np.float32
     np.testing.assert_array_equal(one, again)
     assert (one != other).any()
+
+
+def test_nearest_pair_is_that_of_the_loop():
+    rng = np.random.default_rng(0)
+    inputs, targets = (rng.integers(0, 256, (9, 3, 3, c), dtype=np.uint8) for c in (1, 3))
+    queries = np.clip(inputs[[4, 0, 7]].astype(int) + rng.integers(-30, 30, (3, 3, 3, 1)), 0, 255).astype(np.uint8)
+    found = nearest_pair(inputs, targets, jnp.asarray(queries))
+    for query, image in zip(queries, found, strict=True):
+        gaps = [((query.astype(float) - known) ** 2).sum() for known in inputs]
+        np.testing.assert_allclose(image, targets[int(np.argmin(gaps))] / 127.5 - 1, atol=1e-6)

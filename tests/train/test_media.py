@@ -107,3 +107,19 @@ def test_folder_that_cannot_be_is_explained(tmp_path):
     (tmp_path / "file").write_text("not a folder")
     with pytest.raises(InputError, match=r"file/a\.png cannot be written"):
         media.write_png(tmp_path / "file" / "a.png", np.zeros((2, 2, 1), np.uint8))
+
+
+def test_sheet_has_a_column_for_each_name_and_grey_beside_colour():
+    grey, colour = np.full((2, 96, 96, 1), 200, np.uint8), np.full((2, 96, 96, 3), (10, 20, 30), np.uint8)
+    sheet = media.sheet({"input": grey, "target": colour})
+    bottom = sheet[-4 - 96 : -4]
+    np.testing.assert_array_equal(bottom[:, 4:100], np.full((96, 96, 3), 200))
+    np.testing.assert_array_equal(bottom[:, 104:200], np.broadcast_to((10, 20, 30), (96, 96, 3)))
+
+
+def test_two_ways_are_a_sheet_each():
+    real = {domain: np.full((1, 96, 96, 1), value, np.uint8) for domain, value in (("a", 0), ("b", 255))}
+    outputs = {name: np.full((1, 96, 96, 1), x, np.float32) for name, x in (("a", 0.0), ("b", 2.0), ("cycle_a", -3.0))}
+    sheets = media.two_ways(outputs | {"cycle_b": outputs["a"]}, real)
+    middles = {name: [int(sheet[-50, 50 + 100 * column, 0]) for column in range(3)] for name, sheet in sheets.items()}
+    assert middles == {"a_to_b": [0, 255, 0], "b_to_a": [255, 128, 128]}

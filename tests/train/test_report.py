@@ -144,3 +144,13 @@ def test_missing_or_damaged_report_is_explained(tmp_path, content):
         (tmp_path / "report.json").write_text(content)
     with pytest.raises(InputError, match=r"report\.json cannot be read as a report"):
         read_report(tmp_path)
+
+
+def test_protocol_of_the_metrics_is_kept(tmp_path):
+    assert write(tmp_path, protocol={"feature_net": "digits-cnn"})["protocol"] == {"feature_net": "digits-cnn"}
+
+
+def test_what_is_out_of_reach_bears_no_star(tmp_path):
+    lines = shown(write(tmp_path, out_of_reach=("training mean",)))
+    assert "*" not in next(line for line in lines if line.startswith("training mean"))
+    assert any("*" in line for line in lines)
