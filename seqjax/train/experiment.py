@@ -82,7 +82,7 @@ def run_experiment(config: Settings, prepare: Callable[[], Experiment]) -> None:
             show(f"{workdir}: finished, all {config.loop.steps} steps are done.")
             return show(format_report(report))
         experiment = prepare()
-        before_the_loop = time.time() - began
+        before_the_loop = max(0.0, time.time() - began)  # the clock may have been set back
         result = fit(
             experiment.learner,
             experiment.build,

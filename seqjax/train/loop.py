@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from seqjax.errors import InputError
 from seqjax.nn.split import Nets, merge, split
+from seqjax.train.balance import Balance
 from seqjax.train.checkpoint import Checkpoints
 from seqjax.train.evaluate import Evaluation, Sampling, compile_evaluation, compile_sampling
 from seqjax.train.log import Logs
@@ -214,6 +215,7 @@ class _Recent:
     def __init__(self, logs: Logs, progress: Progress, log_every: int):
         self.logs, self.progress, self.log_every = logs, progress, log_every
         self.held: list[tuple[int, dict[str, Any]]] = []
+        self.balance = Balance()
 
     def add(self, step: int, steps: int, metrics: dict[str, Any]) -> None:
         for i in range(steps):
@@ -235,6 +237,7 @@ class _Recent:
             if step % self.log_every == 0:
                 self.logs.write(step, "train", figures)
                 self.progress.log(step, figures)
+                self.balance.watch(step, figures)
 
 
 def _of_who_played(figures: dict[str, float]) -> dict[str, float]:

@@ -1,9 +1,13 @@
 """Drills: whatever ends a run, nothing is lost, and what went wrong is named. Real processes, on a run in miniature."""
 
+import itertools
 import json
 import os
 import random
+import shlex
+import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -18,6 +22,7 @@ from experiments.launch import local
 from seqjax.train.checkpoint import read_config, read_state
 from seqjax.train.config import from_dict
 from seqjax.train.log import read_metrics
+from seqjax.train.report import read_report
 
 pytestmark = pytest.mark.faults
 
@@ -142,6 +147,38 @@ def test_a_workdir_of_an_older_layout_is_named_field_by_field(unbroken, tmp_path
     assert status == 2
     assert "size: stored no such field, given 64" in said
     assert before.items() <= {path: path.read_bytes() for path in workdir.iterdir()}.items()
+
+
+def test_a_clock_that_is_set_back_changes_times_of_day_alone(unbroken, tmp_path, monkeypatch):
+    """By a day, in the middle of the start; the run is on the four devices of this process."""
+    true, calls = time.time, itertools.count()
+    monkeypatch.setattr(time, "time", lambda: true() - (86_400 if next(calls) > 1 else 0))
+    with pytest.raises(SystemExit) as ended:
+        toy.start(["--workdir", str(tmp_path / "run"), "--loop.steps", str(STEPS)])
+    assert ended.value.code == 0
+    assert next(calls) > 3
+    assert_close(tmp_path / "run", unbroken)
+    report = read_report(tmp_path / "run")
+    assert min(report["seconds"], report["seconds_to_first_step"], report["input_wait"]) >= 0
+
+
+CAN_MOUNT = bool(shutil.which("unshare")) and subprocess.run(["unshare", "-rm", "true"], check=False).returncode == 0
+
+
+if CAN_MOUNT:
+
+    def test_a_read_only_file_system_is_named_and_what_is_on_it_stays(unbroken, tmp_path):
+        """Mounted so for the run alone; collected only where this is allowed."""
+        workdir = tmp_path / "run"
+        shutil.copytree(unbroken, workdir)
+        before = {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
+        toy_command = shlex.join([sys.executable, "-m", "tests.faults.toy", "--workdir", str(workdir)])
+        mounted = shlex.quote(str(workdir))
+        script = f"mount --bind {mounted} {mounted} && mount -o remount,bind,ro {mounted} && exec {toy_command}"
+        run = subprocess.run(["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, check=False)
+        assert run.returncode == 2, run.stderr
+        assert f"workdir: {workdir} cannot be written to (Read-only file system)" in " ".join(run.stderr.split())
+        assert before == {path: path.stat().st_mtime_ns for path in workdir.rglob("*")}
 
 
 def group(workdir, processes, devices):
