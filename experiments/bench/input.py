@@ -28,7 +28,14 @@ from seqjax.data.source import in_memory, open_source
 from seqjax.train.command import command_line, main
 from seqjax.train.report import hardware, read_report, versions
 
-SETS = {"moving_digits/one_32": 4, "moving_digits/tiny_16": 8, "adding_problem/t60": 64, "copy_memory/t10": 64}
+SETS = {
+    "moving_digits/one_32": 4,
+    "moving_digits/tiny_16": 8,
+    "adding_problem/t60": 64,
+    "copy_memory/t10": 64,
+    "digits/16x16": 64,
+    "digit_outlines/16x16": 16,
+}
 """The local sets, and the batch size of the recipe that trains on them."""
 
 
