@@ -5,7 +5,6 @@ from typing import get_args
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from laws.gan_losses import CASES
@@ -37,14 +36,6 @@ def test_every_loss_is_here_and_found_by_its_name():
     pairs = {name for name, value in vars(gan).items() if isinstance(value, gan.Adversarial)}
     assert set(CASES) == set(get_args(gan.Loss)) == pairs
     assert all(gan.adversarial(name) is getattr(gan, name) for name in pairs)
-
-
-@pytest.fixture
-def unchecked():
-    """Switch the type checks of the test run off, as they are for a user."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("unchecked")

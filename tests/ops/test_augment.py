@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from scipy import stats
@@ -136,14 +135,6 @@ def test_jit_equals_eager_and_dtype_is_kept(kind):
     half = augment(x.astype(jnp.bfloat16), policy=(kind,), key=KEY)
     assert half.dtype == jnp.bfloat16
     assert np.isfinite(np.float32(half)).all()
-
-
-@pytest.fixture
-def unchecked():
-    """Switch the type checks of the test run off, as they are for a user."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 
@@ -92,14 +91,6 @@ def test_leading_dimensions_are_independent_and_dtype_is_kept():
         assert op(*half).dtype == jnp.bfloat16
     single = reflect_pad(inputs[0, 0], 2)
     np.testing.assert_array_equal(reflect_pad(inputs, 2)[0, 0], single)
-
-
-@pytest.fixture
-def unchecked():
-    """Switch the type checks of the test run off, as they are for a user."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.usefixtures("unchecked")

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 from skimage import metrics as skimage_metrics
@@ -107,14 +106,6 @@ def test_gradient_equals_finite_differences_of_oracle(name):
         direction = np.random.default_rng(seed).normal(size=x.shape)
         slope = (oracle(x + 1e-6 * direction, y) - oracle(x - 1e-6 * direction, y)) / 2e-6
         np.testing.assert_allclose(np.vdot(gradient, direction), slope, rtol=1e-4, atol=1e-6)
-
-
-@pytest.fixture
-def unchecked():
-    """Switch the type checks of the test run off, as they are for a user."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @every_op
