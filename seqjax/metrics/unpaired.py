@@ -1,5 +1,6 @@
 """How close translations between two domains come, where no pairs train them: measures, classifiers, baselines."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,6 +12,7 @@ from seqjax.metrics.average import average
 from seqjax.metrics.digits_cnn import train_digits_cnn
 from seqjax.metrics.features import FeatureNet
 from seqjax.metrics.metric import Metric
+from seqjax.ops.cycle import there_and_back
 from seqjax.ops.image import uint8_to_unit, unit_to_signed
 
 
@@ -94,9 +96,9 @@ def two_way_baselines(
     def both_ways(translate: Callable[[str, str, Array], Array]) -> Callable[..., dict[str, Array]]:
         def predict(nets: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
             real = {domain: unit_to_signed(uint8_to_unit(batch[domain])) for domain in "ab"}
-            there = {"b": translate("a", "b", real["a"]), "a": translate("b", "a", real["b"])}
-            back = {"cycle_a": translate("b", "a", there["b"]), "cycle_b": translate("a", "b", there["a"])}
-            return there | back
+            return there_and_back(
+                functools.partial(translate, "b", "a"), functools.partial(translate, "a", "b"), **real
+            )
 
         return predict
 

@@ -29,6 +29,7 @@ from seqjax.nn.patch_discriminator import PatchDiscriminator
 from seqjax.nn.residual_generator import ResidualGenerator
 from seqjax.nn.unet import UNet
 from seqjax.ops import gan, image_pool
+from seqjax.ops.cycle import there_and_back
 from seqjax.ops.image import signed_images
 
 OTHER = {"a": "b", "b": "a"}
@@ -204,10 +205,7 @@ def loss_discriminators(
 
 def predict(nets: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, "B H W C"]]:
     """In [-1, 1]: the translations, by their domain, and what came back from there, ``cycle_a`` and ``cycle_b``."""
-    real = _images(nets["to_a"].config, batch)
-    there = {domain: nets[f"to_{domain}"](real[OTHER[domain]]) for domain in OTHER}
-    back = {f"cycle_{domain}": nets[f"to_{domain}"](there[OTHER[domain]]) for domain in OTHER}
-    return there | back
+    return there_and_back(nets["to_a"], nets["to_b"], **_images(nets["to_a"].config, batch))
 
 
 def _images(config: Config, batch: dict[str, Array]) -> dict[str, Array]:

@@ -26,6 +26,7 @@ from seqjax.nn.convolution import Conv, ConvTranspose
 from seqjax.nn.global_discriminator import GlobalDiscriminator
 from seqjax.nn.norm import Norm
 from seqjax.ops import gan
+from seqjax.ops.cycle import there_and_back
 from seqjax.ops.image import signed_images, signed_to_unit
 
 OTHER = {"a": "b", "b": "a"}
@@ -160,9 +161,7 @@ def loss_discriminators(
 
 def predict(nets: dict[str, Any], batch: dict[str, Array]) -> dict[str, Float[Array, "B H W C"]]:
     """In [-1, 1], by the statistics of the batch: the translations, by domain, and ``cycle_a`` and ``cycle_b``."""
-    real = _images(nets["to_a"].config, batch)
-    there = {domain: nets[f"to_{domain}"](real[OTHER[domain]]) for domain in OTHER}
-    return there | {f"cycle_{domain}": nets[f"to_{domain}"](there[OTHER[domain]]) for domain in OTHER}
+    return there_and_back(nets["to_a"], nets["to_b"], **_images(nets["to_a"].config, batch))
 
 
 def _images(config: Config, batch: dict[str, Array]) -> dict[str, Array]:
