@@ -28,7 +28,7 @@ from rich.table import Table
 
 from experiments.bench.program import read_program
 from experiments.bench.timing import compiled, measure
-from seqjax.nn.split import split
+from seqjax.nn.split import initialise, split
 from seqjax.train.command import command_line, main
 from seqjax.train.experiment import Experiment
 from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
@@ -90,7 +90,7 @@ def prepared(config: Config, recipe: str) -> tuple[Any, Experiment]:
 
 def lower(preset: Any, experiment: Experiment, state: Any, batch: Any) -> Any:
     """The step of a recipe, compiled as its loop does."""
-    calls, nets = preset.loop.steps_per_call, experiment.build(nnx.Rngs(preset.seed))
+    calls, nets = preset.loop.steps_per_call, initialise(experiment.build, preset.seed)
     learner = repeat(experiment.learner, calls) if calls > 1 else experiment.learner
     dtype = None if preset.loop.compute == "float32" else preset.loop.compute
     step: Any = compile_step(
@@ -122,7 +122,7 @@ def timed(config: Config, recipe: str) -> dict[str, Any]:
     """The record of one recipe, its step run again and again on one batch."""
     preset, experiment = prepared(config, recipe)
     calls, mesh = preset.loop.steps_per_call, make_mesh()
-    state = replicate(experiment.learner.init(experiment.build(nnx.Rngs(preset.seed)), jax.random.key(0)), mesh)
+    state = replicate(experiment.learner.init(initialise(experiment.build, preset.seed), jax.random.key(0)), mesh)
     batch = shard_batch(next(iter(experiment.batches(0))), mesh, inner_steps=calls)
     program = lower(preset, experiment, state, batch)
     held = [state]

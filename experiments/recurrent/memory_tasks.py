@@ -37,6 +37,7 @@ from seqjax.data.source import SkipDamaged, Source, in_memory, open_source
 from seqjax.metrics.average import average
 from seqjax.models.recurrent import memory_tasks
 from seqjax.models.recurrent.memory_tasks import CellName, Task
+from seqjax.nn.split import initialise
 from seqjax.ops.diagnostics import log_gain
 from seqjax.train.command import main
 from seqjax.train.evaluate import Evaluation, Predict, Sampling
@@ -225,7 +226,7 @@ def gradient_norms(config: Config) -> dict[str, np.ndarray]:
     """By lag, the mean over 64 held-out sequences, of the network before training and after."""
     batch = jax.tree.map(jnp.asarray, first(open_split(config, "test"), 64))
     _, trained = restore(config.workdir, sys.modules[__name__])
-    networks: dict[str, Any] = {"before": build(config, nnx.Rngs(config.seed)), "after": trained}
+    networks: dict[str, Any] = {"before": initialise(functools.partial(build, config), config.seed), "after": trained}
     norms = {when: memory_tasks.gradient_norms(nets, batch) for when, nets in networks.items()}
     return {when: np.asarray(norm).mean(axis=0) for when, norm in norms.items()}
 

@@ -8,6 +8,7 @@ dictionaries with the same names: `graphs` (structure, hashable, static), `param
 
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +28,23 @@ class Split(NamedTuple):
     graphs: dict[str, nnx.GraphDef]
     params: Trees
     rest: Trees
+
+
+def initialise(build: Callable[[nnx.Rngs], Nets], seed: int) -> Nets:
+    """Networks with fresh parameters: ``build(nnx.Rngs(seed))`` in one compiled program.
+
+    Called as it stands, `build` compiles every draw of every shape for itself, and into fast code that runs once:
+    for small networks on CPU that takes longer than to compile their training step.
+    """
+    graphs: dict[str, nnx.GraphDef] = {}
+
+    def arrays() -> tuple[Trees, Trees]:
+        parts = split(build(nnx.Rngs(seed)))
+        graphs.update(parts.graphs)
+        return parts.params, parts.rest
+
+    quickly = {"xla_backend_optimization_level": 0} if jax.default_backend() == "cpu" else None
+    return merge(graphs, *jax.jit(arrays, compiler_options=quickly)())
 
 
 def split(nets: Nets) -> Split:

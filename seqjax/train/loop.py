@@ -17,7 +17,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from seqjax.errors import InputError
-from seqjax.nn.split import Nets, merge, split
+from seqjax.nn.split import Nets, initialise, merge, split
 from seqjax.train.balance import Balance
 from seqjax.train.checkpoint import Checkpoints
 from seqjax.train.evaluate import Evaluation, Sampling, compile_evaluation, compile_sampling
@@ -119,7 +119,7 @@ def fit(
     """
     _check(loop)
     began, mesh = time.monotonic(), make_mesh()
-    nets = build(nnx.Rngs(seed))
+    nets = initialise(build, seed)
     graphs = split(nets).graphs
     state = learner.init(nets, jax.random.fold_in(jax.random.key(seed), 1))
     dtype = None if loop.compute == "float32" else loop.compute

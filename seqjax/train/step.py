@@ -93,6 +93,10 @@ def alternate(players: Mapping[str, Player], *, ema: Mapping[str, float] | None 
     def init(nets: Nets, key: Key[Array, ""]) -> State:
         _check_names(players, averaged, nets)
         _, params, rest = split(nets)
+        return first(params, rest, key)
+
+    @jax.jit
+    def first(params: dict[str, Any], rest: dict[str, Any], key: Key[Array, ""]) -> State:
         state = State(
             step=jnp.zeros((), jnp.int32),
             params=params,

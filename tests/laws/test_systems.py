@@ -13,18 +13,24 @@ from flax import nnx
 from laws.systems import SYSTEMS
 
 import seqjax.models
-from seqjax.nn.split import count, split
+from seqjax.nn.split import count, initialise, split
 from seqjax.train.config import from_dict, to_dict
 from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
 from seqjax.train.step import Player, alternate
 
-NAMES = pytest.mark.parametrize("name", SYSTEMS)
+
+def of(name, *more):
+    """Parameters of a test of this system: all on one worker, which compiles it once."""
+    return pytest.param(name, *more, marks=pytest.mark.xdist_group(name))
+
+
+NAMES = pytest.mark.parametrize("name", [of(name) for name in SYSTEMS])
 
 
 def tiny(name):
     system = SYSTEMS[name]
     config = system.module.Config.tiny()
-    return system, config, system.module.build(config, nnx.Rngs(0))
+    return system, config, initialise(functools.partial(system.module.build, config), 0)
 
 
 @functools.cache
@@ -83,7 +89,7 @@ def test_one_batch_is_overfitted(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "parallel"), [(n, p) for n, s in SYSTEMS.items() for p in (["jit", "pmap"] if s.by_parts else ["jit"])]
+    ("name", "parallel"), [of(n, p) for n, s in SYSTEMS.items() for p in (["jit", "pmap"] if s.by_parts else ["jit"])]
 )
 def test_four_devices_train_as_one(name, parallel):
     curves = []
@@ -122,7 +128,7 @@ def products(jaxpr):
     """How many matrix products and convolutions there are in bfloat16, and how many in float32."""
     found = np.zeros(2, int)
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name in ("dot_general", "conv_general_dilated"):
+        if eqn.primitive.name.startswith(("dot_general", "conv")):
             found += [eqn.invars[0].aval.dtype == dtype for dtype in (jnp.bfloat16, jnp.float32)]
         for inner in jax.core.jaxprs_in_params(eqn.params):
             found += products(inner)

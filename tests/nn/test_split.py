@@ -10,7 +10,7 @@ from flax import nnx
 
 from seqjax import compat
 from seqjax.errors import InputError
-from seqjax.nn.split import count, merge, rest_of, split
+from seqjax.nn.split import count, initialise, merge, rest_of, split
 
 
 class Affine(NamedTuple):
@@ -47,6 +47,16 @@ def by_hand(params, x):
     hidden = x
     x = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) * params["norm"]["scale"] + params["norm"]["bias"]
     return (x * 2 + 1) * 3, hidden
+
+
+def test_networks_begin_as_they_are_built():
+    built, begun = split({"net": Network(nnx.Rngs(3))}), split(initialise(lambda rngs: {"net": Network(rngs)}, 3))
+    assert begun.graphs == built.graphs
+    for a, b in zip(jax.tree.leaves(begun[1:]), jax.tree.leaves(built[1:]), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+    other = split(initialise(lambda rngs: {"net": Network(rngs)}, 4)).params["net"]["layers"][0]["kernel"]
+    assert not np.allclose(other, built.params["net"]["layers"][0]["kernel"])
 
 
 def test_merged_networks_compute_what_the_formula_says_also_under_jit_and_grad():

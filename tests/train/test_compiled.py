@@ -15,7 +15,7 @@ import pytest
 from flax import nnx
 from laws.systems import SYSTEMS
 
-from seqjax.nn.split import split
+from seqjax.nn.split import initialise, split
 from seqjax.train.mesh import compile_step, make_mesh, place, shard_batch
 from seqjax.train.sharding import state_shardings
 from seqjax.train.step import Player, alternate, minimise, repeat
@@ -59,7 +59,7 @@ def system(name, parallel, split_up=False):
     """The state, with averages of every network, and the compiled step of the tiny configuration."""
     module, losses, batch = SYSTEMS[name].module, SYSTEMS[name].losses, SYSTEMS[name].batch
     config = module.Config.tiny()
-    nets = module.build(config, nnx.Rngs(0))
+    nets = initialise(functools.partial(module.build, config), 0)
     players = {player: Player(getattr(module, player), trained, optax.adam(1e-2)) for player, trained in losses.items()}
     leaves = jax.tree_util.tree_leaves_with_path(split(nets).params) if split_up else ()
     paths = [jax.tree_util.keystr(p, simple=True, separator="/") for p, x in leaves if any(n % 4 == 0 for n in x.shape)]
