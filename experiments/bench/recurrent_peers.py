@@ -225,7 +225,7 @@ DENSE, CONVOLUTIONAL = ("lstm", "gru"), ("convlstm",)
 PEERS: dict[str, tuple[Callable[..., tuple[Call, dict]], tuple[str, ...], str]] = {
     "seqjax": (seqjax, (*DENSE, *CONVOLUTIONAL), "jax"),
     "seqjax, unrolled": (
-        functools.partial(seqjax, unroll="steps", weight_gradient="autodiff", implementation="xla"),
+        functools.partial(seqjax, unroll="steps", weight_gradient="autodiff"),
         CONVOLUTIONAL,
         "jax",
     ),

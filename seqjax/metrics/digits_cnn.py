@@ -101,7 +101,7 @@ def _logits(params: list[Layer], images: Array) -> tuple[Array, Array]:
     *convolutions, hidden, out = params
     h = images
     for layer in convolutions:
-        h = _halve(jax.nn.relu(affine(layer.bias, layer.kernel, h, implementation="patches")))
+        h = _halve(jax.nn.relu(affine(layer.bias, layer.kernel, h)))
     features = jax.nn.relu(affine(hidden.bias, hidden.kernel, h.reshape(len(h), -1)))
     return features, affine(out.bias, out.kernel, features)
 

@@ -44,7 +44,7 @@ def truncated(
       mask: ``[B, T]``: True where a step is valid.
       resets: ``[B, T]``: where True and valid, the row starts this step from ``reset_carry``.
       reset_carry: leaves ``[B, ...]``; the initial carry unless given.
-      options: further ones of ``unroll`` (``unroll``, ``weight_gradient``, ``implementation``).
+      options: further ones of ``unroll`` (``unroll``, ``weight_gradient``).
 
     Returns:
       As ``unroll``: the last carry and all outputs.

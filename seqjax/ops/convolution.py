@@ -13,17 +13,18 @@ is the map for stride 1 and "SAME". PyTorch's weights, ``[D, C, *K]`` of a convo
 transposed one, are such kernels after ``transpose(2, 3, 1, 0)``. All is computed in the kernel's dtype.
 
 Convolution, transposed convolution and the gradient of the kernel are the three derivatives of one trilinear form
-``⟨y, W * x⟩``, so that the gradients of each are the other two, at any order. XLA derives the same, but takes the
-kernel's gradient of a transposed convolution, which is in every second derivative too, as a convolution with
-zeros between its pixels, for which its CPU backend has no fast path.
+``⟨y, W * x⟩``, so that the derivatives of each, forward or reverse and at any order, are the other two. JAX's own are
+the same in value, and slow on CPU in loops over time, in branches, and for the kernel of a transposed convolution.
 """
 
 import functools
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from seqjax.errors import InputError
@@ -55,7 +56,7 @@ def conv(
     pads = ((padding, padding),) * space if isinstance(padding, int) else padding
     images, leading = _fold(inputs.astype(kernel.dtype), space)
     geometry = _Geometry(images.shape, kernel.shape, stride, pads)
-    outputs = _convolve(geometry, kernel, images)
+    outputs = _CONV.bind(kernel, images, geometry=geometry)
     return _add(bias, outputs.reshape(*leading, *outputs.shape[1:]))
 
 
@@ -95,7 +96,7 @@ def conv_transpose(
     window = zip(images.shape[1:-1], kernel.shape[:space], pads, strict=True)
     size = [(n - 1) * stride - sum(pad) + k + output_padding for n, k, pad in window]
     shape = (len(images), *size, kernel.shape[-2])
-    outputs = _transpose(_Geometry(shape, kernel.shape, stride, pads), kernel, images)
+    outputs = _TRANSPOSE.bind(kernel, images, geometry=_Geometry(shape, kernel.shape, stride, pads))
     return _add(bias, outputs.reshape(*leading, *outputs.shape[1:]))
 
 
@@ -146,14 +147,56 @@ class _Geometry(NamedTuple):
     stride: int
     pads: tuple[tuple[int, int], ...]
 
+    def windows(self) -> list[tuple[int, int, int, int]]:
+        """By spatial dimension: its size, that of the kernel, the zeros before, and the reach of the outputs, from the
+        first row that a kernel begins at to the last."""
+        rows = zip(self.inputs[1:-1], self.kernel, self.pads, strict=False)
+        return [(n, k, before, (n + before + after - k) // self.stride * self.stride) for n, k, (before, after) in rows]
 
-def _apply(geometry: _Geometry, kernel: Array, inputs: Array) -> Array:
-    axes = "XYZ"[: len(geometry.pads)]
+
+def _strided(kernel: Array, inputs: Array, *, geometry: _Geometry) -> Array:
+    """y of W and x."""
+    return _plain(inputs, kernel, geometry.pads, stride=geometry.stride)
+
+
+def _transposed(kernel: Array, outputs: Array, *, geometry: _Geometry) -> Array:
+    """x of W and y."""
+    if jax.default_backend() != "cpu":
+        return _adjoint(lambda x: _strided(kernel, x, geometry=geometry), geometry.inputs, outputs)
+    pads = [(k - 1 - before, n + before - 1 - reach) for n, k, before, reach in geometry.windows()]
+    mirrored = jnp.flip(kernel, axis=range(len(pads))).swapaxes(-1, -2)
+    return _plain(outputs, mirrored, pads, images_dilation=geometry.stride)
+
+
+def _correlated(inputs: Array, outputs: Array, *, geometry: _Geometry) -> Array:
+    """W of x and y."""
+    if jax.default_backend() != "cpu":
+        return _adjoint(lambda kernel: _strided(kernel, inputs, geometry=geometry), geometry.kernel, outputs)
+    pads = [(before, k + reach - n - before) for n, k, before, reach in geometry.windows()]
+    images, kernel = jnp.moveaxis(inputs, (0, -1), (-1, 0)), jnp.moveaxis(outputs, 0, -2)
+    return jnp.moveaxis(_plain(images, kernel, pads, kernel_dilation=geometry.stride), 0, -2)
+
+
+def _plain(
+    images: Array,
+    kernel: Array,
+    pads: Sequence[tuple[int, int]],
+    *,
+    stride: int = 1,
+    images_dilation: int = 1,
+    kernel_dilation: int = 1,
+) -> Array:
+    """In the layout for which XLA's CPU backend has a fast path everywhere. Where derivatives have theirs changed
+    instead, as JAX's own do, it puts them right in the main program alone, and those in a loop or a branch stay slow.
+    """
+    axes = "XYZ"[: len(pads)]
     return jax.lax.conv_general_dilated(
-        inputs,
+        images,
         kernel,
-        window_strides=(geometry.stride,) * len(axes),
-        padding=geometry.pads,
+        window_strides=(stride,) * len(axes),
+        padding=pads,
+        lhs_dilation=(images_dilation,) * len(axes),
+        rhs_dilation=(kernel_dilation,) * len(axes),
         dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
     )
 
@@ -162,39 +205,37 @@ def _adjoint(linear: Callable[[Array], Array], shape: tuple[int, ...], cotangent
     return jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, cotangent.dtype))(cotangent)[0]
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _strided(geometry: _Geometry, kernel: Array, inputs: Array) -> Array:
-    """y of W and x."""
-    return _apply(geometry, kernel, inputs)
+def _primitive(compute: Callable[..., Array]) -> Primitive:
+    """What jax differentiates, batches and compiles as one operation."""
+    primitive = Primitive(f"convolution{compute.__name__}")
+
+    def shape(*arrays: Any, geometry: _Geometry) -> jax.core.ShapedArray:
+        found = jax.eval_shape(functools.partial(compute, geometry=geometry), *arrays)
+        return jax.core.ShapedArray(found.shape, found.dtype)
+
+    def batch(arrays: tuple[Array, ...], axes: tuple[int | None, ...], *, geometry: _Geometry) -> tuple[Array, int]:
+        return jax.vmap(functools.partial(compute, geometry=geometry), in_axes=axes)(*arrays), 0
+
+    primitive.def_impl(jax.jit(compute, static_argnames="geometry"))
+    primitive.def_abstract_eval(shape)
+    mlir.register_lowering(primitive, mlir.lower_fun(compute, multiple_results=False))
+    batching.primitive_batchers[primitive] = batch
+    return primitive
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _transpose(geometry: _Geometry, kernel: Array, outputs: Array) -> Array:
-    """x of W and y."""
-    return _adjoint(lambda x: _apply(geometry, kernel, x), geometry.inputs, outputs)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _correlate(geometry: _Geometry, inputs: Array, outputs: Array) -> Array:
-    """W of x and y."""
-    return _adjoint(lambda kernel: _apply(geometry, kernel, inputs), geometry.kernel, outputs)
-
-
-_strided.defvjp(
-    lambda geometry, kernel, inputs: (_strided(geometry, kernel, inputs), (kernel, inputs)),
-    lambda geometry, saved, d_y: (_correlate(geometry, saved[1], d_y), _transpose(geometry, saved[0], d_y)),
+_CONV, _TRANSPOSE, _KERNEL = map(_primitive, (_strided, _transposed, _correlated))
+ad.defbilinear(
+    _CONV,
+    lambda d_y, _, x, geometry: _KERNEL.bind(x, d_y, geometry=geometry),
+    lambda d_y, kernel, _, geometry: _TRANSPOSE.bind(kernel, d_y, geometry=geometry),
 )
-_transpose.defvjp(
-    lambda geometry, kernel, outputs: (_transpose(geometry, kernel, outputs), (kernel, outputs)),
-    lambda geometry, saved, d_x: (_correlate(geometry, d_x, saved[1]), _strided(geometry, saved[0], d_x)),
+ad.defbilinear(
+    _TRANSPOSE,
+    lambda d_x, _, y, geometry: _KERNEL.bind(d_x, y, geometry=geometry),
+    lambda d_x, kernel, _, geometry: _CONV.bind(kernel, d_x, geometry=geometry),
 )
-_correlate.defvjp(
-    lambda geometry, inputs, outputs: (_correlate(geometry, inputs, outputs), (inputs, outputs)),
-    lambda geometry, saved, d_w: (_transpose(geometry, d_w, saved[1]), _strided(geometry, d_w, saved[0])),
+ad.defbilinear(
+    _KERNEL,
+    lambda d_w, _, y, geometry: _TRANSPOSE.bind(d_w, y, geometry=geometry),
+    lambda d_w, x, _, geometry: _CONV.bind(d_w, x, geometry=geometry),
 )
-
-
-def _convolve(geometry: _Geometry, kernel: Array, inputs: Array) -> Array:
-    # Without a stride there is nothing between the pixels, and forward-mode derivatives, which a rule for reverse
-    # mode rules out, stay possible.
-    return (_apply if geometry.stride == 1 else _strided)(geometry, kernel, inputs)

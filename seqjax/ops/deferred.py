@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from seqjax.ops import linear
-from seqjax.ops.recurrence import Affine, Cell, Flags, Tree, add, advance, batch_first, restart, where, zeros_like
+from seqjax.ops.recurrence import Cell, Flags, Tree, add, advance, affine_of_steps, restart, where, zeros_like
 
 Saved = Literal["products", "carries"]
 Run = Callable[[Tree, Tree, Tree, Tree, Flags], tuple[Tree, Tree]]
@@ -27,12 +27,6 @@ class Loop(NamedTuple):
     """Steps in the body of the compiled loop."""
     hoist: bool
     """Whether the inputs of all steps are projected before the loop, or each step's inside it."""
-    in_loop: Affine
-    """The affine map inside the loop."""
-    replayed: Affine
-    """The affine map whose gradient is taken inside the backward loop."""
-    outside: Affine
-    """The affine map of many steps at once."""
 
     def over(self, body: Callable, carry: Tree, inputs: Tree, *, backwards: bool = False) -> tuple[Tree, Tree]:
         """``lax.scan`` in this loop's order, or in the opposite one."""
@@ -42,12 +36,12 @@ class Loop(NamedTuple):
 
     def project(self, cell: Cell, params: Tree, xs: Tree) -> Tree:
         """The projected inputs of all steps."""
-        zs = cell.project(params, xs, batch_first(self.outside))
+        zs = cell.project(params, xs, affine_of_steps)
         return zs if xs is not None else jax.tree.map(lambda z: jnp.broadcast_to(z, (self.length, *z.shape)), zs)
 
     def enter(self, cell: Cell, params: Tree, x_t: Tree) -> Tree:
         """A step's projected input."""
-        return x_t if self.hoist else cell.project(params, x_t, self.in_loop)
+        return x_t if self.hoist else cell.project(params, x_t, linear.affine)
 
 
 def autodiff(cell: Cell, loop: Loop) -> Run:
@@ -57,7 +51,7 @@ def autodiff(cell: Cell, loop: Loop) -> Run:
         def body(carry: Tree, inputs: tuple[Tree, Flags]) -> tuple[Tree, Tree]:
             x_t, flag = inputs
             z_t = loop.enter(cell, params, x_t)
-            return advance(cell, loop.in_loop, params, start, carry, z_t, flag)
+            return advance(cell, linear.affine, params, start, carry, z_t, flag)
 
         return loop.over(body, carry, (loop.project(cell, params, xs) if loop.hoist else xs, flags))
 
@@ -94,7 +88,7 @@ def _forward(plan: _Plan, params: Tree, start: Tree, carry: Tree, xs: Tree, flag
         x_t, flag = inputs
         z_t = loop.enter(cell, params, x_t)
         before = restart(flag, start, carry)
-        tape = _Tape(loop.in_loop)
+        tape = _Tape()
         new, y_t = cell.step(params, before, z_t, tape.record)
         kept = (tuple(tape.values), None if loop.hoist else z_t) if saved == "products" else None
         return where(flag.valid, new, carry), (where(flag.valid, y_t, zeros_like(y_t)), before, kept)
@@ -112,11 +106,11 @@ def _backward(plan: _Plan, residuals: Tree, cotangents: tuple[Tree, Tree]) -> tu
     d_carry, d_ys = cotangents
     projected, project_vjp = jax.vjp(functools.partial(loop.project, cell), params, xs)
     if kept is None:
-        again = functools.partial(_values, cell, loop.outside, params)
+        again = functools.partial(_values, cell, params)
         kept = jax.vmap(again)(befores, projected), projected
     values, zs = kept
     one_step = jax.tree.map(lambda x: x[0], (befores, zs))
-    kernels, kernels_vjp = jax.vjp(lambda p: _kernels(cell, loop.replayed, p, *one_step), params)
+    kernels, kernels_vjp = jax.vjp(lambda p: _kernels(cell, p, *one_step), params)
     direct = _bias_alone(cell, params, *one_step)
 
     def body(sums: tuple, inputs: tuple) -> tuple[tuple, tuple]:
@@ -124,7 +118,7 @@ def _backward(plan: _Plan, residuals: Tree, cotangents: tuple[Tree, Tree]) -> tu
         before, z_t, flag, value, d_y = inputs
 
         def replay(params: Tree, before: Tree, z_t: Tree, taps: list[Array]) -> tuple[Tree, Tree]:
-            return cell.step(params, before, z_t, _Tape(loop.replayed, kernels, value, taps).replay)
+            return cell.step(params, before, z_t, _Tape(kernels, value, taps).replay)
 
         _, step_vjp = jax.vjp(replay, params, before, z_t, [jnp.zeros_like(v) for v in value])
         zeros = zeros_like(d_carry)
@@ -140,8 +134,8 @@ def _backward(plan: _Plan, residuals: Tree, cotangents: tuple[Tree, Tree]) -> tu
     inputs = (befores, zs, flags, values, d_ys)
     (d_carry, d_start, d_params), (d_zs, d_values) = loop.over(body, sums, inputs, backwards=True)
 
-    reads = jax.vmap(functools.partial(_inputs, cell, loop.replayed, params, kernels))(befores, zs, values)
-    d_kernels = [_kernel_gradient(loop.outside, *map_) for map_ in zip(kernels, reads, d_values, strict=True)]
+    reads = jax.vmap(functools.partial(_inputs, cell, params, kernels))(befores, zs, values)
+    d_kernels = [_kernel_gradient(*map_) for map_ in zip(kernels, reads, d_values, strict=True)]
     d_projected, d_xs = project_vjp(d_zs if direct is None else d_values[direct])
     d_params = add(add(d_params, kernels_vjp(d_kernels)[0]), d_projected)
     return d_params, d_start, d_carry, d_xs, None
@@ -153,8 +147,7 @@ _run.defvjp(_forward, _backward)
 class _Tape:
     """What a cell's affine maps do in one step: their inputs, in call order, and their values on replay."""
 
-    def __init__(self, affine: Affine, kernels: Any = (), values: Any = (), taps: Any = ()):
-        self.affine = affine
+    def __init__(self, kernels: Any = (), values: Any = (), taps: Any = ()):
         self.recorded = list(zip(kernels, values, taps, strict=True))
         self.kernels: list[Array] = []
         self.inputs: list[Array] = []
@@ -162,7 +155,7 @@ class _Tape:
 
     def record(self, bias: Array, kernel: Array, inputs: Array) -> Array:
         self.kernels.append(kernel)
-        self.values.append(self.affine(bias, kernel, inputs))
+        self.values.append(linear.affine(bias, kernel, inputs))
         return self.values[-1]
 
     def replay(self, bias: Array, kernel: Array, inputs: Array) -> Array:
@@ -170,46 +163,46 @@ class _Tape:
         argument, so that the step's gradient with respect to its parameters leaves the kernel out."""
         kernel, value, tap = self.recorded[len(self.inputs)]
         self.inputs.append(inputs)
-        return _replayed(self.affine, bias, kernel, inputs, value, tap)
+        return _replayed(bias, kernel, inputs, value, tap)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _replayed(affine: Affine, bias: Array, kernel: Array, inputs: Array, value: Array, tap: Array) -> Array:
+@jax.custom_vjp
+def _replayed(bias: Array, kernel: Array, inputs: Array, value: Array, tap: Array) -> Array:
     """``value``, known to equal ``affine(bias, kernel, inputs)``, differentiated as that; ``tap`` has its cotangent."""
     return value
 
 
-def _replayed_forward(affine: Affine, bias: Array, kernel: Array, inputs: Array, value: Array, tap: Array) -> tuple:
+def _replayed_forward(bias: Array, kernel: Array, inputs: Array, value: Array, tap: Array) -> tuple:
     return value, (bias, kernel, inputs)
 
 
-def _replayed_backward(affine: Affine, residuals: tuple, cotangent: Array) -> tuple:
-    _, vjp = jax.vjp(affine, *residuals)
+def _replayed_backward(residuals: tuple, cotangent: Array) -> tuple:
+    _, vjp = jax.vjp(linear.affine, *residuals)
     return *vjp(cotangent), jnp.zeros_like(cotangent), cotangent
 
 
 _replayed.defvjp(_replayed_forward, _replayed_backward)
 
 
-def _kernels(cell: Cell, affine: Affine, params: Tree, carry: Tree, z_t: Tree) -> list[Array]:
+def _kernels(cell: Cell, params: Tree, carry: Tree, z_t: Tree) -> list[Array]:
     """The kernels of the step's affine maps, in call order, as functions of the parameters alone."""
-    tape = _Tape(affine)
+    tape = _Tape()
     cell.step(params, jax.lax.stop_gradient(carry), jax.lax.stop_gradient(z_t), tape.record)
     return tape.kernels
 
 
-def _values(cell: Cell, affine: Affine, params: Tree, carry: Tree, z_t: Tree) -> tuple[Array, ...]:
+def _values(cell: Cell, params: Tree, carry: Tree, z_t: Tree) -> tuple[Array, ...]:
     """The values of the step's affine maps, in call order."""
-    tape = _Tape(affine)
+    tape = _Tape()
     cell.step(params, carry, z_t, tape.record)
     return tuple(tape.values)
 
 
 def _inputs(
-    cell: Cell, affine: Affine, params: Tree, kernels: list[Array], carry: Tree, z_t: Tree, values: tuple[Array, ...]
+    cell: Cell, params: Tree, kernels: list[Array], carry: Tree, z_t: Tree, values: tuple[Array, ...]
 ) -> list[Array]:
     """What the step's affine maps read, in call order, around their values."""
-    tape = _Tape(affine, kernels, values, values)
+    tape = _Tape(kernels, values, values)
     cell.step(params, carry, z_t, tape.replay)
     return tape.inputs
 
@@ -222,7 +215,7 @@ def _bias_alone(cell: Cell, params: Tree, carry: Tree, z_t: Tree) -> int | None:
     places: list[int | None] = []
 
     def step(z_t: Array) -> tuple[Tree, Tree]:
-        tape = _Tape(linear.affine)
+        tape = _Tape()
 
         def watch(bias: Array, kernel: Array, inputs: Array) -> Array:
             value = tape.record(jnp.zeros_like(bias) if bias is z_t else bias, kernel, inputs)
@@ -237,7 +230,7 @@ def _bias_alone(cell: Cell, params: Tree, carry: Tree, z_t: Tree) -> int | None:
     return places[0] if len(places) == 1 and id(jaxpr.invars[0]) not in read else None
 
 
-def _kernel_gradient(affine: Affine, kernel: Array, xs: Array, d_values: Array) -> Array:
+def _kernel_gradient(kernel: Array, xs: Array, d_values: Array) -> Array:
     zero = jnp.zeros((), d_values.dtype)
-    _, vjp = jax.vjp(lambda kernel: batch_first(affine)(zero, kernel, xs), kernel)
+    _, vjp = jax.vjp(lambda kernel: affine_of_steps(zero, kernel, xs), kernel)
     return vjp(d_values)[0]

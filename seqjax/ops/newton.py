@@ -17,7 +17,6 @@ from seqjax.ops.recurrence import (
     Step,
     Tree,
     advance,
-    affine_in_loop,
     as_cell,
     time_major,
     zero_carry,
@@ -132,7 +131,7 @@ def newton(
         after, y_t = advance(whole, affine, params, unpack(start), unpack(before), *inputs)
         return pack(after), y_t
 
-    true_step = functools.partial(step, affine_in_loop(None))
+    true_step = functools.partial(step, linear.affine)
     by_channel = isinstance(cell, Cell) and jacobian != "dense"
     model_step = functools.partial(step, _own_channel) if by_channel else true_step
     groups = widths if by_channel else (1,) * sum(widths)
@@ -199,7 +198,7 @@ def _packed_guess(guess: Tree, carry: Tree, pack: Callable, shape: tuple[int, ..
 
 def _own_channel(bias: Array, kernel: Array, inputs: Array) -> Array:
     """``affine`` in value, but differentiated as if channel j of each block of outputs read channel j alone."""
-    outputs = affine_in_loop(None)(bias, kernel, jax.lax.stop_gradient(inputs))
+    outputs = linear.affine(bias, kernel, jax.lax.stop_gradient(inputs))
     features = inputs.shape[-1]
     if kernel.shape[-1] % features:
         return outputs

@@ -1,6 +1,5 @@
 """What a recurrence is made of: the cell as data, time in front, masks and resets, one step of it."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -58,34 +57,18 @@ def restart(flag: Flags, start: Tree, carry: Tree) -> Tree:
     return carry if flag.reset is None else where(flag.reset, start, carry)
 
 
-def affine_in_loop(implementation: linear.Implementation | None, gradient: bool = True) -> Affine:
-    """The affine map as a step computes it. None chooses what is fast on this backend: on CPU, XLA's own convolution
-    where it is only evaluated, and for small kernels that of patches where its gradient is taken inside the loop."""
-
-    def run(bias: Array, kernel: Array, inputs: Array) -> Array:
-        small = math.prod(kernel.shape[:-2]) <= 25
-        patches = gradient and small and jax.default_backend() == "cpu"
-        return linear.affine(bias, kernel, inputs, implementation=implementation or ("patches" if patches else "xla"))
-
-    return run
-
-
-def batch_first(affine: Affine) -> Affine:
-    """The same map of many steps at once, ``[T, B, ...]``, for a compiler that splits the batch over devices.
+def affine_of_steps(bias: Array, kernel: Array, inputs: Array) -> Array:
+    """``linear.affine`` of many steps at once, ``[T, B, ...]``, for a compiler that splits the batch over devices.
 
     Of dimensions that are folded into one, only the outermost can be split. With time outermost every device would
     gather the whole batch and compute all of it, so where there is an automatic mesh the batch is put there.
     """
-
-    def run(bias: Array, kernel: Array, inputs: Array) -> Array:
-        mesh = jax.sharding.get_abstract_mesh()
-        split = jax.sharding.AxisType.Auto in mesh.axis_types and mesh.size > 1
-        if not split or inputs.ndim <= kernel.ndim:
-            return affine(bias, kernel, inputs)
-        product = jnp.swapaxes(affine(jnp.zeros((), inputs.dtype), kernel, jnp.swapaxes(inputs, 0, 1)), 0, 1)
-        return jnp.broadcast_to(bias, product.shape) + product
-
-    return run
+    mesh = jax.sharding.get_abstract_mesh()
+    split = jax.sharding.AxisType.Auto in mesh.axis_types and mesh.size > 1
+    if not split or inputs.ndim <= kernel.ndim:
+        return linear.affine(bias, kernel, inputs)
+    product = jnp.swapaxes(linear.affine(jnp.zeros((), inputs.dtype), kernel, jnp.swapaxes(inputs, 0, 1)), 0, 1)
+    return jnp.broadcast_to(bias, product.shape) + product
 
 
 def as_cell(cell: Cell | Step) -> Cell:

@@ -13,7 +13,7 @@ from seqjax.ops import linear
 from seqjax.ops.deferred import Loop, Run, Saved, autodiff, deferred
 from seqjax.ops.linear_scan import LinearStep
 from seqjax.ops.newton import newton
-from seqjax.ops.recurrence import Cell, Flags, Step, Tree, affine_in_loop, as_cell, as_computed, time_major, zero_carry
+from seqjax.ops.recurrence import Cell, Flags, Step, Tree, as_cell, as_computed, time_major, zero_carry
 
 Method = Literal["sequential", "associative", "newton"]
 WeightGradient = Literal["deferred", "autodiff"]
@@ -38,7 +38,6 @@ def unroll(
     hoist: bool | None = None,
     weight_gradient: WeightGradient = "deferred",
     saved: Saved = "products",
-    implementation: linear.Implementation | None = None,
 ) -> tuple[Tree, Tree]:
     """Run a cell over time: ``h_t, y_t = f(θ, h_{t-1}, x_t)``; returns the last carry and all outputs.
 
@@ -81,8 +80,6 @@ def unroll(
         maps, and computes the gates' activations again; "carries" keeps the carry alone and computes the products
         again too, those of all steps at once: less is kept between the passes, as a stack of layers feels, while the
         peak of a single one grows (``experiments.bench.long_sequences``). ``remat`` bounds both.
-      implementation: of the convolutions inside the loop, see ``seqjax.ops.linear.affine``; None chooses "patches"
-        on CPU for the gradient of small kernels and "xla" elsewhere.
 
     Returns:
       ``(carry, ys)``: leaves ``[*B, ...]`` and ``[*B, T, ...]`` (or ``[T, *B, ...]``). No history of carries is
@@ -115,13 +112,10 @@ def unroll(
         raise InputError("unroll: remat needs inputs; a cell without input (xs=None) stores one carry per step.")
     chunk = length if remat is None else _chunk_length(remat, length)
     in_autodiff = weight_gradient == "autodiff" or not isinstance(cell, Cell)
-    evaluated = affine_in_loop(implementation, gradient=in_autodiff)
-    differentiated = affine_in_loop(implementation)
-    outside = linear.affine if remat is None else differentiated
 
     def loop(*, gradient_after: bool) -> Loop:
         before = _hoists(xs, gradient_after) if hoist is None else hoist or xs is None
-        return Loop(chunk, reverse, unroll, before, evaluated, differentiated, outside)
+        return Loop(chunk, reverse, unroll, before)
 
     run = autodiff(whole, loop(gradient_after=False))
     if isinstance(whole.step, LinearStep) and (method == "associative" or (method is None and not in_autodiff)):
@@ -164,7 +158,7 @@ def _over_time(cell: Cell, step: LinearStep, method: Literal["associative"] | No
 
     def run(params: Tree, start: Tree, carry: Tree, xs: Tree, flags: Flags) -> tuple[Tree, Tree]:
         zs = loop.project(cell, params, xs)
-        return step.over_time(params, start, carry, zs, flags, loop.outside, reverse=loop.reverse, method=method)
+        return step.over_time(params, start, carry, zs, flags, linear.affine, reverse=loop.reverse, method=method)
 
     return run
 

@@ -1,6 +1,8 @@
 """``ops.convolution`` against PyTorch, values and gradients (``golden_convolution.py``)."""
 
+import functools
 import json
+import re
 from pathlib import Path
 
 import jax
@@ -9,7 +11,6 @@ import numpy as np
 import pytest
 
 from seqjax.errors import InputError
-from seqjax.ops import convolution
 from seqjax.ops.convolution import conv, conv_transpose, reflect_pad
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "convolution.npz")
@@ -55,22 +56,63 @@ def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
+def as_jax_has_it(kind, bias, kernel, inputs):
+    """Stride 2 and padding 1 by the operation of jax, and by its own transposition."""
+
+    def convolve(x):
+        return jax.lax.conv_general_dilated(
+            x, kernel, (2, 2), [(1, 1), (1, 1)], dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    if kind == "conv":
+        return convolve(inputs) + bias[None, None, None]
+    n, h, w, _ = inputs.shape
+    larger = jax.ShapeDtypeStruct((n, 2 * h, 2 * w - 1, 3), inputs.dtype)
+    return jax.linear_transpose(convolve, larger)(inputs)[0] + bias[None, None, None]
+
+
+def ours(kind, bias, kernel, inputs):
+    return OPS[kind](bias, kernel, inputs, stride=2, padding=1)
+
+
+def forward(run, kernel, inputs):
+    return jax.jvp(run, (kernel, inputs), (jnp.cos(kernel), jnp.sin(inputs)))
+
+
+def penalty(run, kernel, inputs):
+    """As one on the slope of a strided network: the gradient of kernel and inputs, after that of the inputs."""
+    value = lambda k, x: jnp.sum(jnp.square(jax.grad(lambda x: jnp.sum(jnp.tanh(run(k, x))))(x)))  # noqa: E731
+    return jax.grad(value, argnums=(0, 1))(kernel, inputs)
+
+
+def of_each_example(run, kernel, inputs):
+    """The gradient that each example alone gives to the kernel."""
+    one = jax.grad(lambda k, x: jnp.sum(jnp.tanh(run(k, x[None]))))
+    return jax.vmap(one, in_axes=(None, 0))(kernel, inputs)
+
+
+def in_a_branch(run, kernel, inputs):
+    gradient = jax.grad(lambda k, x: jnp.sum(jnp.tanh(run(k, x))), argnums=(0, 1))
+    return jax.jit(lambda *a: jax.lax.cond(True, gradient, lambda k, x: (k, x), *a))(kernel, inputs)
+
+
+@pytest.mark.parametrize("derivative", [forward, penalty, of_each_example, in_a_branch])
 @pytest.mark.parametrize("kind", OPS)
-def test_second_derivatives_equal_those_that_jax_derives(kind, monkeypatch):
-    """As a penalty on the slope of a strided network takes them: of kernel and inputs, after the inputs."""
-    kernel, inputs, weight = normal(4, 3, 3, 3), normal(2, 8, 7, 3, seed=1), normal(3, seed=2)
-
-    def penalty(kernel, inputs):
-        def score(x):
-            return jnp.sum(jnp.tanh(OPS[kind](weight, kernel, x, stride=2, padding=1)))
-
-        return jnp.sum(jnp.square(jax.grad(score)(inputs)))
-
-    ours = jax.grad(penalty, argnums=(0, 1))(kernel, inputs)
-    for name in ("_strided", "_transpose", "_correlate"):
-        monkeypatch.setattr(convolution, name, getattr(convolution, name).fun)
-    for a, b in zip(ours, jax.grad(penalty, argnums=(0, 1))(kernel, inputs), strict=True):
+def test_derivatives_equal_those_of_jax(kind, derivative):
+    kernel, inputs, bias = normal(4, 3, 3, 3), normal(2, 8, 7, 3, seed=1), normal(3, seed=2)
+    found, expected = (derivative(functools.partial(run, kind, bias), kernel, inputs) for run in (ours, as_jax_has_it))
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+def test_every_derivative_has_the_layout_with_a_fast_path():
+    """On CPU, before XLA puts any right: batch, space, channels; space, inputs, outputs."""
+    kernel, inputs = normal(4, 4, 3, 5), normal(2, 8, 8, 3)
+    program = jax.jit(functools.partial(penalty, lambda k, x: conv(None, k, x, stride=2, padding=1)))
+    text = program.lower(kernel, inputs).as_text()
+    layouts = re.findall(r"dim_numbers = (\[.*?\]x\[.*?\]->\[.*?\])", text)
+    assert len(layouts) >= 5
+    assert set(layouts) == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]"}
 
 
 def test_transposed_convolution_is_the_adjoint_of_the_convolution():

@@ -83,7 +83,6 @@ def test_every_option_equals_the_loop(weight_gradient, data):
         "unroll": data.draw(st.integers(1, 3), "unroll"),
         "hoist": data.draw(st.sampled_from([None, True, False]), "hoist"),
         "saved": data.draw(st.sampled_from(["products", "carries"]), "saved"),
-        "implementation": data.draw(st.sampled_from([None, "xla", "patches"]), "implementation"),
     }
     kind = data.draw(st.sampled_from(["none", "lengths", "mask"]), "kind")
     valid = np.ones((batch, steps), bool)
