@@ -1,7 +1,7 @@
 """What a compiled program does, read from its text: multiplications in its products, and what devices exchange.
 
 XLA's own ``cost_analysis`` counts the body of a loop once; here a loop counts as often as XLA knows that it runs, so
-that a scan over time is all of its steps.
+that a scan over time is all of its steps. Of branches all count.
 """
 
 import functools
@@ -65,7 +65,8 @@ def _times(computations: dict[str, list[str]]) -> dict[str, int]:
             if body := re.search(r"\bbody=(%[\w.\-]+)", line):
                 trips = re.search(r'"known_trip_count":\{"n":"(\d+)"', line)
                 visit(body[1], times * (int(trips[1]) if trips else 1))
-            for called in _CALLED.findall(line):
+            branches = re.search(r"branch_computations=\{(.*?)\}", line)
+            for called in _CALLED.findall(line) + (branches[1].split(", ") if branches else []):
                 visit(called, times)
 
     visit(next(name for name in computations if name.startswith("ENTRY ")), 1)

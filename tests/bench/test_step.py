@@ -28,6 +28,15 @@ def test_operations_of_a_loop_are_those_of_all_its_steps():
     assert nested.cost_analysis()["flops"] < 2 * 2 * 8**3  # XLA's own count
 
 
+def test_operations_of_branches_are_added():
+    def chosen(which, x):
+        return jax.lax.switch(which, [lambda x: x @ x, lambda x: x @ x @ x, lambda x: x], x)
+
+    text = program(chosen, jnp.int32(1), jnp.ones((8, 8))).as_text()
+    assert "branch_computations" in text
+    assert read_program(text).operations == 3 * 2 * 8**3
+
+
 @pytest.mark.parametrize("differentiated", [False, True])
 def test_operations_of_convolutions(differentiated):
     """By hand: 2 · B H W · K K C D, for the value or the kernel's gradient, which sums over B H W; padding included."""
