@@ -8,9 +8,10 @@ penalty on its slope (R1) where the paper normalises by batches; `batch_norm` do
 shifted at random before the discriminator sees it; `paper` is the Torch version's 64x64 network on faces; `tiny` takes
 seconds and is what the tests run.
 Generated images are held against real ones by the features of a small classifier that is trained on the spot (its
-figures are `digits-cnn-...`, and no FID). The report sets the model beside held-out real digits, which are out of
-reach, and samplers that need no training: a Gaussian with the pixels' full covariance, means of two digits, single
-pixels.
+figures are `digits-cnn-...`, and no FID), or, as `paper` needs it, of Inception from a local file with its published
+weights: `--inception pt_inception-2015-12-05-6726825d.pth`. The report sets the model beside held-out real images,
+which are out of reach, and samplers that need no training: a Gaussian with the pixels' full covariance, means of two
+images, single pixels.
 
 Measured: `cpu`, seed 0, two CPU cores, 1 min 51 s: digits-cnn-fd 3.95 (held-out digits 3.51, the Gaussian 22.1), score
 7.21 (8.89, 5.93), precision 0.472 (0.92, 0.336), recall 0.908 (0.926, 0.864): most samples are digits, some are between
@@ -27,11 +28,14 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from seqjax.convert.inception import load_inception
+from seqjax.data.augment import middle
 from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import SkipDamaged, Source, in_memory, open_source
-from seqjax.metrics import baselines
+from seqjax.data.source import Record, SkipDamaged, Source, in_memory, open_source
+from seqjax.errors import InputError
+from seqjax.metrics import baselines, inception
 from seqjax.metrics.digits_cnn import train_digits_cnn
-from seqjax.metrics.features import extract
+from seqjax.metrics.features import FeatureNet, extract
 from seqjax.metrics.generation import generation_metrics
 from seqjax.models.generation import dcgan
 from seqjax.ops.image import signed_to_unit, unit_to_uint8
@@ -57,6 +61,10 @@ class Data:
     """Split that is held out, or a part of one, such as test[:500]."""
     data_dir: str | None = None
     """Where prepared sets are; TFDS's own choice if None."""
+    side: int | None = None
+    """Side to which the middle square of each image is brought; None leaves them as they are."""
+    in_memory: bool = True
+    """Whether the training images are kept in memory."""
     batch: int = 64
     """Images per update, over all devices."""
     damaged: float = 0.01
@@ -77,6 +85,10 @@ class Config:
     """Decay of the average of the generator's parameters that is measured and drawn; 0 for none."""
     samples: int = 500
     """Images generated for an evaluation."""
+    references: int = 10_000
+    """Real images that they are held against, at most."""
+    inception: str | None = None
+    """File with the published weights of FID's Inception; None trains a small classifier on the labels."""
     loop: Loop = Loop(steps=3000, log_every=50, evaluate_every=500, sample_every=500, save_every=250)
     """Length and cadences of training."""
     seed: int = 0
@@ -97,7 +109,7 @@ PRESETS = {
     "paper": Config(
         model=dcgan.Config(),
         optimizer=Optimizer(learning_rate=2e-4, b1=0.5),
-        data=Data(name="celeb_a", config=None, test="test", batch=64),
+        data=Data(name="celeb_a", config=None, side=64, in_memory=False),
         average=0.0,
         samples=10_000,
         loop=Loop(steps=80_000, log_every=100, evaluate_every=10_000, sample_every=2_000, save_every=2_000),
@@ -121,12 +133,13 @@ def run(config: Config) -> None:
 
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
-    train, test = (in_memory(open_split(config, split)) for split in ("train", config.data.test))
-    (real, labels), (held_out, truth) = arrays(train), arrays(test)
-    net = train_digits_cnn(real, labels, held_out, truth)
-    metric = generation_metrics(net, extract(net, real)[0], capacity=config.samples)
+    train = open_split(config, "train")
+    train = in_memory(train) if config.data.in_memory else train
+    real, held_out = arrays(config, train), arrays(config, open_split(config, config.data.test))
+    net = feature_net(config, real, held_out)
+    metric = generation_metrics(net, extract(net, real["image"])[0], capacity=config.samples)
     metric = metric.only(*map(net.figure, ("fd", "score", "precision", "recall")))
-    others = to_compare(real, held_out, config.samples)
+    others = to_compare(real["image"], held_out["image"], config.samples)
     rows = rows_of(noise(config.model, config.samples) | others)
     return Experiment(
         learner(config),
@@ -146,11 +159,34 @@ def open_split(config: Config, split: str) -> Source:
     return SkipDamaged(open_source(data.name, split=split, config=data.config, data_dir=data.data_dir), data.damaged)
 
 
-def arrays(source: Source) -> tuple[np.ndarray, np.ndarray]:
-    """All images of a source, in [-1, 1], and their labels."""
-    records = [source[i] for i in range(len(source))]
-    images = np.stack([record["image"] for record in records]).astype(np.float32)
-    return images / 127.5 - 1, np.stack([record["label"] for record in records])
+def cut(config: Config, record: Record) -> Record:
+    """The image as the networks take it, and its label if there is one."""
+    kept = {key: value for key, value in record.items() if key in ("image", "label")}
+    return kept if config.data.side is None else middle(kept, keys=("image",), size=config.data.side)
+
+
+def arrays(config: Config, source: Source) -> Record:
+    """The first images of a source, in [-1, 1], and their labels if there are any."""
+    records = [cut(config, source[i]) for i in range(min(len(source), config.references))]
+    stacked = {key: np.stack([record[key] for record in records]) for key in records[0]}
+    return stacked | {"image": stacked["image"].astype(np.float32) / 127.5 - 1}
+
+
+def feature_net(config: Config, real: Record, held_out: Record) -> FeatureNet:
+    """What images are compared by.
+
+    Raises:
+      InputError: there are neither weights nor labels.
+    """
+    if config.inception is not None:
+        return inception.feature_net(*load_inception(config.inception))
+    if "label" not in real:
+        raise InputError(
+            f"inception: none came, and {config.data.name} has no labels to train a classifier on, by whose features "
+            "generated images could be compared with real ones. Give the file with the published weights, "
+            "pt_inception-2015-12-05-6726825d.pth of github.com/mseitzer/pytorch-fid, as --inception."
+        )
+    return train_digits_cnn(real["image"], real["label"], held_out["image"], held_out["label"])
 
 
 def noise(model: dcgan.Config, number: int) -> dict[str, np.ndarray]:
@@ -203,7 +239,13 @@ def batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, 
     """Shuffled images from a step on, this process's part of each batch."""
     size, calls = config.data.batch, config.loop.steps_per_call
     return train_batches(
-        source, batch_size=size, seed=config.seed, start_step=step, steps_per_call=calls, **this_process()
+        source,
+        batch_size=size,
+        seed=config.seed,
+        start_step=step,
+        transform=functools.partial(cut, config),
+        steps_per_call=calls,
+        **this_process(),
     )
 
 

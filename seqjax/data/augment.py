@@ -66,6 +66,18 @@ def resize(record: Record, *, keys: Collection[str], size: int, nearest: Collect
     return record | {key: _resized(record, key, size, nearest) for key in keys}
 
 
+def middle(record: Record, *, keys: Collection[str], size: int) -> Record:
+    """The largest square in the middle of each image, at ``size x size``."""
+
+    def square(image: np.ndarray) -> np.ndarray:
+        side = min(image.shape[:2])
+        top, left = ((n - side) // 2 for n in image.shape[:2])
+        return image[top : top + side, left : left + side]
+
+    squares = {key: square(record[key]) for key in keys if key in record and record[key].ndim == 3}
+    return resize(record | squares, keys=keys, size=size)
+
+
 def _resized(record: Record, key: str, size: int, nearest: Collection[str]) -> np.ndarray:
     image = record.get(key)
     if image is None or image.ndim != 3 or image.dtype not in (np.uint8, np.float32):

@@ -4,7 +4,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from seqjax.data.augment import PAIRED, UNPAIRED, jitter, resize
+from seqjax.data.augment import PAIRED, UNPAIRED, jitter, middle, resize
 from seqjax.data.pipeline import train_batches
 from seqjax.errors import InputError
 
@@ -119,3 +119,15 @@ def test_what_cannot_be_jittered(record, options, words):
     with pytest.raises(InputError) as caught:
         jitter(record, np.random.default_rng(0), together=PAIRED, **({"load": 12, "crop": 9} | options))
     assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("shape", [(6, 9), (9, 6), (6, 6)])
+def test_the_middle_square(shape):
+    """Rows and columns that are left out weigh the same on both sides."""
+    image = np.zeros((*shape, 1), np.uint8)
+    top, left = ((n - 6) // 2 for n in shape)
+    image[top : top + 6, left : left + 6] = np.arange(36, dtype=np.uint8).reshape(6, 6, 1)
+    record = middle({"image": image, "label": np.int64(3)}, keys=("image",), size=6)
+    np.testing.assert_array_equal(record["image"][..., 0], np.arange(36).reshape(6, 6))
+    assert record["label"] == 3
+    assert middle({"image": image}, keys=("image",), size=3)["image"].shape == (3, 3, 1)
