@@ -26,12 +26,14 @@ class ResidualBlock(nnx.Module):
         self.norms = compat.List([Norm(norm, features, rngs=rngs), Norm(norm, features, rngs=rngs)])
         self.dropout = dropout
 
-    def __call__(self, x: Float[Array, "B H W C"], *, key: PRNGKeyArray | None = None) -> Float[Array, "B H W C"]:
+    def __call__(
+        self, x: Float[Array, "B H W C"], *, key: PRNGKeyArray | None = None, running: bool = False
+    ) -> Float[Array, "B H W C"]:
         """The block's outputs."""
-        h = jax.nn.relu(self.norms[0](self.convs[0](x)))
+        h = jax.nn.relu(self.norms[0](self.convs[0](x), running=running))
         if key is not None and self.dropout:
             h = h * dropout_mask(key, self.dropout, h.shape, h.dtype)
-        return x + self.norms[1](self.convs[1](h))
+        return x + self.norms[1](self.convs[1](h), running=running)
 
 
 class Upsample(nnx.Module):
@@ -101,12 +103,15 @@ class ResidualGenerator(nnx.Module):
         self.last = Conv(base, outputs, 7, padding=3, border="reflect", rngs=rngs)
         self.norms = compat.List([Norm(norm, width, rngs=rngs) for width in widths + widths[-2::-1]])
 
-    def __call__(self, images: Float[Array, "B H W C"], *, key: PRNGKeyArray | None = None) -> Float[Array, "B H W D"]:
+    def __call__(
+        self, images: Float[Array, "B H W C"], *, key: PRNGKeyArray | None = None, running: bool = False
+    ) -> Float[Array, "B H W D"]:
         """The translation, in [-1, 1].
 
         Args:
           images: of a size that the halvings divide.
           key: for the dropout; None for none.
+          running: whether batch normalisation takes its running averages and not the statistics of the batch.
 
         Raises:
           InputError: for another size.
@@ -120,8 +125,8 @@ class ResidualGenerator(nnx.Module):
         x = images
         around = [self.first, *self.down, *self.up]
         for i, (conv, norm) in enumerate(zip(around, self.norms, strict=True)):
-            x = jax.nn.relu(norm(conv(x)))
+            x = jax.nn.relu(norm(conv(x), running=running))
             if i == len(self.down):
                 for j, block in enumerate(self.blocks):
-                    x = block(x, key=None if key is None else jax.random.fold_in(key, j))
+                    x = block(x, key=None if key is None else jax.random.fold_in(key, j), running=running)
         return jnp.tanh(self.last(x))

@@ -73,12 +73,16 @@ class UNet(nnx.Module):
         self.dropout, self.skips = dropout, skips
         self.dropped = tuple(range(3) if dropout_at == "paper" else range(1, downs - 4))
 
-    def __call__(self, images: Float[Array, "B H W C"], *, key: PRNGKeyArray | None = None) -> Float[Array, "B H W D"]:
+    def __call__(
+        self, images: Float[Array, "B H W C"], *, key: PRNGKeyArray | None = None, running: bool = False
+    ) -> Float[Array, "B H W D"]:
         """The translation, in [-1, 1].
 
         Args:
           images: height and width divisible by 2 to the number of halvings.
           key: for the dropout; None for none.
+          running: whether batch normalisation takes its running averages, as PyTorch's version does with `--eval`, and
+            not the statistics of the batch, as the paper does in testing too.
 
         Raises:
           InputError: for another size.
@@ -90,11 +94,11 @@ class UNet(nnx.Module):
             )
         x, levels = images, []
         for i, (conv, norm) in enumerate(zip(self.down, self.down_norms, strict=True)):
-            x = norm(conv(jax.nn.leaky_relu(x, 0.2) if i else x))
+            x = norm(conv(jax.nn.leaky_relu(x, 0.2) if i else x), running=running)
             levels.append(x)
         levels.pop()
         for i, (conv, norm) in enumerate(zip(self.up, self.up_norms, strict=True)):
-            x = norm(conv(jax.nn.relu(x)))
+            x = norm(conv(jax.nn.relu(x)), running=running)
             if not levels:
                 break
             if key is not None and self.dropout and i in self.dropped:
