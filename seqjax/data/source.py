@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -122,6 +122,11 @@ def in_memory(source: Source) -> Source:
     return _InMemory(arrays, getattr(source, "damaged", {}))
 
 
+def mapped(source: Source, transform: Callable[[Record], Record]) -> Source:
+    """The records of a source, each as ``transform`` gives it; brings records to the one layout of ``in_memory``."""
+    return _Mapped(source, transform)
+
+
 class SkipDamaged:
     """The same records, but in place of each that cannot be read the next one that can, after the last the first.
 
@@ -175,6 +180,21 @@ class SkipDamaged:
 
 def _layout(record: Record) -> dict[str, str]:
     return {key: f"{value.dtype}{list(value.shape)}" for key, value in sorted(record.items())}
+
+
+class _Mapped:
+    def __init__(self, source: Source, transform: Callable[[Record], Record]) -> None:
+        self._source, self._transform = source, transform
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int, /) -> Record:
+        return self._transform(self._source[index])
+
+    @property
+    def damaged(self) -> Mapping[int, str]:
+        return getattr(self._source, "damaged", {})
 
 
 class _InMemory:

@@ -12,7 +12,7 @@ from tensorflow_datasets.core.registered import skip_registration
 
 from seqjax.data.moving_digits import MovingDigits, MovingDigitsConfig
 from seqjax.data.pipeline import train_batches
-from seqjax.data.source import BUILDERS, SkipDamaged, Source, in_memory, open_source
+from seqjax.data.source import BUILDERS, SkipDamaged, Source, in_memory, mapped, open_source
 from seqjax.errors import InputError
 
 FIELDS = {"size": 32, "digit_size": 16, "digits": 1, "frames": 4, "train": 30, "validation": 20, "test": 10}
@@ -64,6 +64,23 @@ def test_records_are_the_clips_of_the_builder(shared_dir):
             assert_same(source[i], generated[i][1])
         with pytest.raises(IndexError):
             source[len(source)]
+
+
+def test_mapped_records_are_read_when_asked_for():
+    read = []
+
+    def double(record):
+        read.extend(record["x"].tolist())
+        return {"y": 2 * record["x"]}
+
+    source = mapped([{"x": np.array([i])} for i in range(5)], double)
+    assert isinstance(source, Source)
+    assert len(source) == 5
+    assert read == []
+    assert source[3]["y"] == 6
+    assert read == [3]
+    assert in_memory(source)[4]["y"] == 8
+    assert source.damaged == {}
 
 
 def test_part_of_a_split(shared_dir):
@@ -304,7 +321,7 @@ def test_damaged_records_are_skipped_counted_and_listed(data_dir, caplog):
         assert f"Record {i} of the split 'train' of moving_digits/{tiny().name}" in reason
         assert reason in caplog.text
     assert "3 of 30 so far" in caplog.text
-    kept = in_memory(SkipDamaged(open_tiny(data_dir), limit=0.1))
+    kept = in_memory(mapped(SkipDamaged(open_tiny(data_dir), limit=0.1), dict))
     assert kept.damaged.keys() == source.damaged.keys()
     for i in range(30):
         assert_same(kept[i], source[i])
