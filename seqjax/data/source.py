@@ -28,6 +28,7 @@ from seqjax.data.memory_tasks import AddingProblem, CopyMemory
 from seqjax.data.moving_digits import MovingDigits
 from seqjax.data.photographs import PhotographCrops, Textures
 from seqjax.data.pix2pix import Pix2Pix
+from seqjax.data.scenes import Scenes
 from seqjax.errors import InputError
 
 BUILDERS = (
@@ -39,6 +40,7 @@ BUILDERS = (
     MovingDigits,
     PhotographCrops,
     Pix2Pix,
+    Scenes,
     Textures,
 )
 """The sets of this package."""
