@@ -10,8 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from seqjax.errors import InputError
-
 
 class Features(NamedTuple):
     """What a feature network makes of images."""
@@ -47,6 +45,11 @@ class FeatureNet(NamedTuple):
         """The name under which a figure of this network is reported: the field's, or "name-kind"."""
         return self.published.get(kind, f"{self.name}-{kind}")
 
+    def row(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """What it gives for one image, for `seqjax.metrics.rows`."""
+        shapes = {"features": (self.dimension,), "probabilities": (self.classes,)}
+        return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+
     def record(self) -> dict[str, str | float | None]:
         """The identity, for a metric's record."""
         return {
@@ -55,44 +58,6 @@ class FeatureNet(NamedTuple):
             "feature_net_accuracy": self.accuracy,
             "protocol": self.protocol,
         }
-
-
-class Store(NamedTuple):
-    """Outputs of a feature network for every image so far; rows from n on are not filled yet."""
-
-    features: Float[Array, "M D"]
-    probabilities: Float[Array, "M K"]
-    n: Array
-
-
-def empty_store(net: FeatureNet, capacity: int) -> Store:
-    """Room for the features of ``capacity`` images."""
-    return Store(jnp.zeros((capacity, net.dimension)), jnp.zeros((capacity, net.classes)), jnp.zeros((), jnp.int32))
-
-
-def store(acc: Store, found: Features, weight: Float[Array, " B"]) -> Store:
-    """A batch more; rows of weight 0 are left out. What is beyond the capacity is counted but not kept."""
-    counts = (weight > 0).astype(jnp.int32)
-    # Rows that do not count go past the end, where they are dropped.
-    places = jnp.where(weight > 0, acc.n + jnp.cumsum(counts) - 1, len(acc.features))
-    features = acc.features.at[places].set(found.features.astype(jnp.float32), mode="drop")
-    probabilities = acc.probabilities.at[places].set(found.probabilities.astype(jnp.float32), mode="drop")
-    return Store(features, probabilities, acc.n + jnp.sum(counts))
-
-
-def stored(acc: Store) -> tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "N K"]]:
-    """Features and probabilities of all images seen, on the host.
-
-    Raises:
-      InputError: there were none, or more than there was room for.
-    """
-    n, capacity = int(acc.n), len(acc.features)
-    if not 0 < n <= capacity:
-        raise InputError(
-            f"features of {n} images were accumulated in room for capacity={capacity}; expected from 1 to {capacity}: "
-            "check that the evaluation split is not empty, and give its length as the capacity."
-        )
-    return np.asarray(acc.features)[:n], np.asarray(acc.probabilities)[:n]
 
 
 def extract(

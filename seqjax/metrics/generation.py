@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from seqjax.metrics.features import FeatureNet, empty_store, store, stored
+from seqjax.metrics.features import FeatureNet
 from seqjax.metrics.frechet import Gaussian, add_moments, fit, frechet_distance, gaussian_of, no_moments
 from seqjax.metrics.inception_score import inception_score
 from seqjax.metrics.kid import kernel_distance
 from seqjax.metrics.metric import Figures, Metric
 from seqjax.metrics.precision_recall import density_coverage, precision_recall
+from seqjax.metrics.rows import add_rows, no_rows, rows_of
 
 
 class _Acc(NamedTuple):
@@ -79,10 +80,11 @@ def generation_metrics(
 
     def accumulate(acc: _Acc, outputs: Float[Array, "B H W C"], batch: Mapping[str, Array]) -> _Acc:
         found = net.extract(acc.params, outputs)
-        return acc._replace(seen=store(acc.seen, found, _weight(outputs, batch)))
+        return acc._replace(seen=add_rows(acc.seen, found._asdict(), _weight(outputs, batch)))
 
     def finish(acc: _Acc) -> Figures:
-        features, probabilities = stored(acc.seen)
+        seen = rows_of(acc.seen)
+        features, probabilities = seen["features"], seen["probabilities"]
         figures: Figures = {"fd": frechet_distance(fit(features), known)}
         figures["kid"], figures["kid_sd"] = kernel_distance(features, reference, subsets=subsets, scale=scale)
         figures["score"], figures["score_sd"] = inception_score(probabilities, splits=min(splits, len(probabilities)))
@@ -91,7 +93,7 @@ def generation_metrics(
         return {**{net.figure(kind): value for kind, value in figures.items()}, "samples": len(features)}
 
     record = net.record() | {"reference_samples": len(reference), "kid_feature_scale": scale}
-    return Metric(lambda: _Acc(net.params, empty_store(net, capacity)), accumulate, finish, record)
+    return Metric(lambda: _Acc(net.params, no_rows(net.row(), capacity)), accumulate, finish, record)
 
 
 def _weight(outputs: Array, batch: Mapping[str, Array]) -> Array:

@@ -117,5 +117,5 @@ def test_hash_sees_values_shapes_and_places():
 
 @pytest.mark.parametrize("n", [0, 51])
 def test_refuses_nothing_and_more_than_there_is_room_for(n):
-    with pytest.raises(InputError, match=f"features of {n} images were accumulated in room for capacity=50"):
+    with pytest.raises(InputError, match=f"{n} examples were accumulated in room for capacity=50"):
         run(METRIC, draw(n), 17)
