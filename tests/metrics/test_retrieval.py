@@ -1,0 +1,106 @@
+"""Oracle: ranks by sorting, one query at a time."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax.errors import InputError
+from seqjax.metrics.retrieval import best_rank, retrieval, retrieval_metric
+
+RNG = np.random.default_rng(0)
+N, K, D = 24, 3, 5
+NUMBERS = RNG.permutation(np.repeat(np.arange(20), [2] * 4 + [1] * 16)).astype(np.int32)
+IMAGES = RNG.normal(size=(N, D)).astype(np.float32)
+TEXTS = (IMAGES[:, None] + 1.5 * RNG.normal(size=(N, K, D))).astype(np.float32)
+
+
+def sorted_rank(scores, right):
+    """Place of the first right answer when the others are sorted by score; no two scores are equal here."""
+    return 1 + next(wrong for wrong, place in enumerate(np.argsort(-scores)) if right[place])
+
+
+def oracle(images, texts, numbers):
+    flat, of_text = texts.reshape(-1, D), np.repeat(numbers, K)
+    figures = {}
+    by_image = [sorted_rank(flat @ images[i], of_text == numbers[i]) for i in range(len(images))]
+    by_text = [sorted_rank(images @ flat[j], numbers == of_text[j]) for j in range(len(flat))]
+    for name, ranks in (("text", by_image), ("image", by_text)):
+        ranks = np.array(ranks)
+        figures |= {f"{name}_r{k}": sum(rank <= k for rank in ranks) / len(ranks) for k in (1, 5, 10)}
+        figures |= {f"{name}_median": int(np.median(ranks - 1)) + 1, f"{name}_mean": ranks.mean()}
+    figures["rsum"] = 100 * sum(value for key, value in figures.items() if "_r" in key)
+    return figures
+
+
+def run(metric, size, images=IMAGES):
+    acc, add = metric.init(), jax.jit(metric.accumulate)
+    for start in range(0, N, size):
+        rows = slice(start, start + size)
+        missing = max(0, start + size - N)
+
+        def fill(x, missing=missing):
+            return jnp.asarray(np.concatenate([x, np.full((missing, *x.shape[1:]), 9, x.dtype)]))
+
+        weight = jnp.asarray(np.pad(np.ones(size - missing, np.float32), (0, missing)))
+        outputs = {"image": fill(images[rows]), "text": fill(TEXTS[rows])}
+        acc = add(acc, outputs, {"index": fill(NUMBERS[rows]), "weight": weight})
+    return metric.finish(acc)
+
+
+METRIC = retrieval_metric(dimension=D, texts=K, capacity=30)
+
+
+@pytest.mark.parametrize("size", [24, 10])
+def test_figures_against_sorting(size):
+    figures = run(METRIC, size)
+    expected = oracle(IMAGES, TEXTS, NUMBERS)
+    assert figures == pytest.approx(expected | {"samples": N}, rel=1e-6)
+    assert 0.1 < figures["text_r1"] < figures["text_r10"] < 1
+    assert json.loads(json.dumps(figures)) == figures
+
+
+def test_folds_are_measured_apart_and_averaged():
+    parts = [oracle(IMAGES[i : i + 8], TEXTS[i : i + 8], NUMBERS[i : i + 8]) for i in (0, 8, 16)]
+    expected = {name: np.mean([part[name] for part in parts]) for name in parts[0]} | {"samples": N}
+    metric = retrieval_metric(dimension=D, texts=K, capacity=24, folds=3)
+    assert run(metric, 24) == pytest.approx(expected, rel=1e-6)
+    assert metric.record["folds"] == 3
+    with pytest.raises(InputError, match="24 images cannot be cut into folds=5"):
+        run(retrieval_metric(dimension=D, texts=K, capacity=24, folds=5), 24)
+
+
+def test_ties_count_half():
+    scores = np.array([[1.0, 1, 1, 0], [3, 2, 2, 1], [5, 5, 5, 5]])
+    right = np.array([[1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 1, 0]], bool)
+    assert best_rank(scores, right).tolist() == [2, 2.5, 2]
+
+
+def test_what_collapsed_is_not_good():
+    figures = retrieval(np.ones((9, 9)), np.arange(9), np.arange(9))
+    assert (figures["text_r1"], figures["image_mean"], figures["rsum"]) == (0, 5, 100 * (0 + 1 + 1) * 2)
+
+
+def test_nan_reaches_the_figures():
+    images = IMAGES.copy()
+    images[3, 0] = np.nan
+    figures = run(METRIC, 24, images)
+    assert all(np.isnan(figures[name]) for name in ("text_r1", "text_mean", "image_r10", "rsum"))
+
+
+def test_perfect_and_permuted():
+    numbers = np.arange(6)
+    perfect = retrieval(np.eye(6), numbers, numbers)
+    assert (perfect["rsum"], perfect["text_median"], perfect["image_mean"]) == (600, 1, 1)
+    order = RNG.permutation(6)
+    assert retrieval(np.eye(6)[order], numbers[order], numbers) == perfect
+    assert retrieval(np.eye(6)[order], numbers, numbers) != perfect
+
+
+def test_refuses_queries_without_an_answer():
+    with pytest.raises(InputError, match="1 of 2 images have no right text and 0 of 1 texts"):
+        retrieval(np.ones((2, 1)), np.array([0, 1]), np.array([0]))
+    with pytest.raises(InputError, match="0 examples"):
+        METRIC.finish(METRIC.init())
