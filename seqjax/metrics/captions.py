@@ -74,7 +74,10 @@ def caption_metrics(
 
     def accumulate(acc: Rows, outputs: Int[Array, "B L"], batch: Mapping[str, Array]) -> Rows:
         if outputs.shape[1] != length:
-            raise InputError(f"caption_metrics(length={length}): outputs have the shape {outputs.shape}, not [B, {length}].")
+            raise InputError(
+                f"caption_metrics(length={length}): outputs have the shape {outputs.shape}, not [B, {length}]: "
+                "build the metric for the length that the model writes."
+            )
         weight = batch.get("weight", jnp.ones(len(outputs)))
         return add_rows(acc, {"ids": outputs, "number": batch[key]}, weight)
 
