@@ -10,13 +10,8 @@ seconds, temporary memory of the compiled program, versions and the machine.
 """
 
 import dataclasses
-import importlib.util
 import json
 import math
-import os
-import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -25,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.bench.recurrent_peers import PEERS, Point
+from experiments.bench.workers import geometric_mean, in_turns, start
 from seqjax.train.command import command_line, main
 from seqjax.train.report import hardware, versions
 
@@ -72,73 +68,18 @@ def points(config: Config) -> list[Point]:
     return grid
 
 
-class Worker:
-    """A library in its own process, started again if it dies."""
-
-    def __init__(self, name: str):
-        self.name = name
-        self.process = self.start()
-
-    def start(self) -> subprocess.Popen[str]:
-        """The process; of a GPU's memory it takes what it needs, since all libraries are there at once."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "experiments.bench.recurrent_peers", self.name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
-        )
-
-    def ask(self, point: Point, gradient: bool, seconds: float) -> dict[str, Any]:
-        """One round at one point; the answer's "error" says why there are no times."""
-        task = {"point": point, "gradient": gradient, "seconds": seconds}
-        if self.process.poll() is not None:
-            self.process = self.start()
-        print(json.dumps(task), file=self.process.stdin, flush=True)
-        answer = self.process.stdout.readline() if self.process.stdout else ""
-        if not answer:
-            self.process.wait()
-        return json.loads(answer) if answer else {"error": "the process ended (out of memory?)"}
-
-    def stop(self) -> None:
-        """End the process."""
-        self.process.communicate()
-
-
 def measure(config: Config, console: Console) -> Iterator[dict[str, Any]]:
     """One record per point, direction and library."""
-    wanted = dict.fromkeys(["seqjax", *config.peers])
-    here = {name for name in wanted if importlib.util.find_spec(MODULES.get(name, name))}
-    if absent := [name for name in wanted if name not in here]:
-        console.print(f"not installed, left out: {', '.join(absent)}")
-    workers = {name: Worker(name) for name in wanted if name in here}
+    packages = {name: MODULES.get(name, name) for name in ("seqjax", *config.peers)}
+    workers = start("experiments.bench.recurrent_peers", packages, console)
     for point in points(config):
-        names = [name for name in workers if point.cell in PEERS[name][1]]
+        rivals = [worker for name, worker in workers.items() if point.cell in PEERS[name][1]]
         for gradient in (False, True):
-            answers: dict[str, list[dict]] = {name: [] for name in names}
-            for _ in range(config.rounds):
-                for name in names:
-                    answers[name].append(workers[name].ask(point, gradient, config.seconds))
-            for name in names:
-                yield {"library": name, "gradient": gradient, **point._asdict(), **summary(answers[name])}
+            task = {"point": point, "gradient": gradient}
+            for name, found in in_turns(rivals, task, config.rounds, config.seconds).items():
+                yield {"library": name, "gradient": gradient, **point._asdict(), **found}
     for worker in workers.values():
         worker.stop()
-
-
-def summary(rounds: list[dict[str, Any]]) -> dict[str, Any]:
-    """Median over rounds of the rounds' medians, their spread, and what the library said of compiling."""
-    errors = [answer["error"] for answer in rounds if "error" in answer]
-    if errors:
-        return {"error": errors[0]}
-    medians = [answer["median"] for answer in rounds]
-    keep = ("compile_seconds", "temporary_bytes", "version")
-    return {
-        "seconds": statistics.median(medians),
-        "lowest": min(medians),
-        "highest": max(medians),
-        **{name: rounds[0][name] for name in keep},
-    }
 
 
 FASTEST = "fastest JAX peer"
@@ -180,12 +121,6 @@ def table(records: list[dict[str, Any]], gradient: bool) -> Table:
             means = [geometric_mean([row[name] for row in rows if name in row]) for name in columns]
             result.add_row(f"geometric mean, {kind}", "", "", "", "", "", *means, style="bold")
     return result
-
-
-def geometric_mean(values: list[float]) -> str:
-    """Of those that are there."""
-    numbers = [value for value in values if not math.isnan(value)]
-    return f"{statistics.geometric_mean(numbers):.2f}" if numbers else ""
 
 
 def plot(records: list[dict[str, Any]], path: Path) -> None:

@@ -1,21 +1,18 @@
 """The libraries that ``experiments.bench.recurrent`` compares, each as a function that builds one timed call.
 
-Run as a module it is a worker: it reads grid points as JSON lines and answers each with its times, so that every
-library has a process of its own.
+Run as a module it is a worker (`experiments.bench.workers`), so that every library has a process of its own.
 """
 
 import functools
-import importlib.metadata
-import json
 import os
-import statistics
 import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.bench.timing import Call, measure
+from experiments.bench.timing import Call
+from experiments.bench.workers import serve
 
 
 class Point(NamedTuple):
@@ -239,27 +236,6 @@ PEERS: dict[str, tuple[Callable[..., tuple[Call, dict]], tuple[str, ...], str]] 
 """By name: what builds the call, the cells it has, and the package whose version is recorded."""
 
 
-def work(name: str) -> None:
-    """Answer each line ``{"point", "gradient", "seconds"}`` with ``{"times", ...}`` or ``{"error"}``."""
-    build, _, package = PEERS[name]
-    version = importlib.metadata.version(package)
-    calls: dict[tuple, tuple[Call, dict]] = {}
-    for line in sys.stdin:
-        task = json.loads(line)
-        key = tuple(task["point"]), task["gradient"]
-        try:
-            if key not in calls:
-                calls = {key: build(Point(*task["point"]), task["gradient"])}
-            call, facts = calls[key]
-            times = measure(call, task["seconds"])
-            answer = {"times": times, "median": statistics.median(times), "version": version, **facts}
-        except Exception as error:  # one peer's failure at one point is a result, and the table shows it
-            answer = {"error": f"{type(error).__name__}: {error}"[:300]}
-        print(json.dumps(answer), flush=True)
-
-
 if __name__ == "__main__":
-    answers = os.dup(1)  # libraries that print must not speak between the answers
-    os.dup2(2, 1)
-    sys.stdout = os.fdopen(answers, "w")
-    work(sys.argv[1])
+    peer, _, package = PEERS[sys.argv[1]]
+    serve(lambda point, gradient: peer(Point(*point), gradient), package)
