@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.bench.program import read_program
-from experiments.bench.timing import compiled, measure
+from experiments.bench.timing import compiled, measure, step_call
 from seqjax.nn.split import initialise, split
 from seqjax.train.command import command_line, main
 from seqjax.train.experiment import Experiment
@@ -125,13 +125,7 @@ def timed(config: Config, recipe: str) -> dict[str, Any]:
     state = replicate(experiment.learner.init(initialise(experiment.build, preset.seed), jax.random.key(0)), mesh)
     batch = shard_batch(next(iter(experiment.batches(0))), mesh, inner_steps=calls)
     program = lower(preset, experiment, state, batch)
-    held = [state]
-
-    def call() -> None:
-        held[0], metrics = program(held[0], batch)
-        jax.block_until_ready((held[0], metrics))
-
-    seconds = statistics.median(measure(call, config.seconds)) / calls
+    seconds = statistics.median(measure(step_call(program, state, batch), config.seconds)) / calls
     found = facts(config, recipe, preset, program, batch)
     found |= {"seconds": seconds, "steps_per_second": 1 / seconds}
     return found | {"operations_per_second": found["operations"] * found["devices"] / seconds}

@@ -31,6 +31,18 @@ def compiled(function: Callable, *arguments: Any) -> Compiled:
     return Compiled(lambda: jax.block_until_ready(program(*arguments)), seconds, memory)
 
 
+def step_call(program: Callable, state: Any, batch: Any) -> Call:
+    """One training step after another on one batch, each from the state that the last left behind; its metrics."""
+    held = [state]
+
+    def call() -> Any:
+        held[0], metrics = program(held[0], batch)
+        jax.block_until_ready(held[0])
+        return jax.block_until_ready(metrics)
+
+    return call
+
+
 def measure(call: Call, seconds: float) -> list[float]:
     """Times of single calls after one that is not counted: for the time given, and at least three."""
     call()
