@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.bench.timing import compiled, in_turns, measure
-from seqjax.ops.dot_product_attention import dot_product_attention
+from seqjax.ops.dot_product_attention import Implementation, dot_product_attention
 from seqjax.train.command import command_line, main
 from seqjax.train.report import hardware, versions
 
@@ -68,10 +68,10 @@ PRESETS = {
 
 def ways(config: Config) -> dict[str, Callable]:
     """The functions, each of queries, keys and values, and of ``causal``."""
-    names = ["xla", "flash"]
+    names: list[Implementation] = ["xla", "flash"]
     if jax.default_backend() == "gpu" and config.dtype == "bfloat16":
         names.append("cudnn")
-    ours = {name: functools.partial(dot_product_attention, implementation=name) for name in names}
+    ours: dict[str, Callable] = {name: functools.partial(dot_product_attention, implementation=name) for name in names}
     return ours | {"jax.nn": lambda *heads, causal: jax.nn.dot_product_attention(*heads, is_causal=causal)}
 
 
