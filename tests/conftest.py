@@ -1,10 +1,19 @@
-"""Shared test set-up: four simulated devices, strict promotion, one compilation cache for all workers."""
+"""Shared test set-up: four simulated devices, strict promotion, one compilation cache for all workers.
+
+What is compiled here runs a few times on a few numbers, so it is compiled quickly rather than well.
+"""
 
 import os
 import tempfile
 from pathlib import Path
 
-os.environ["XLA_FLAGS"] = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        os.environ.get("XLA_FLAGS", ""),
+        "--xla_backend_optimization_level=0",
+        "--xla_force_host_platform_device_count=4",
+    ]
+)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(tempfile.gettempdir()) / "seqjax-test-cache"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
@@ -27,6 +36,13 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forget():
+    """What one file has traced and compiled is in the way of the next: gigabytes, at the end."""
+    yield
+    jax.clear_caches()
 
 
 def pytest_collection_modifyitems(items):

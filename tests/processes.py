@@ -48,7 +48,7 @@ def _body(module: str, options: list[str], log: str, devices: int, file_size: in
     for descriptor, end in ((1, "out"), (2, "err")):
         with open(f"{log}.{end}", "a") as file:
             os.dup2(file.fileno(), descriptor)
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={devices}"
+    os.environ["XLA_FLAGS"] += f" --xla_force_host_platform_device_count={devices}"  # the last one counts
     if file_size is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, file_size))
     sys.argv = [module, *options]

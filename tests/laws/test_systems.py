@@ -128,7 +128,7 @@ def products(jaxpr):
     """How many matrix products and convolutions there are in bfloat16, and how many in float32."""
     found = np.zeros(2, int)
     for eqn in jaxpr.eqns:
-        if eqn.primitive.name.startswith(("dot_general", "conv")):
+        if eqn.primitive.name.startswith(("dot_general", "conv_", "convolution_")):
             found += [eqn.invars[0].aval.dtype == dtype for dtype in (jnp.bfloat16, jnp.float32)]
         for inner in jax.core.jaxprs_in_params(eqn.params):
             found += products(inner)

@@ -87,7 +87,7 @@ def test_dropout_is_between_the_two_convolutions(monkeypatch):
 
 def test_blocks_draw_apart(monkeypatch):
     keys = []
-    monkeypatch.setattr(ResidualBlock, "__call__", lambda self, x, key: keys.append(key) or x)
+    monkeypatch.setattr(ResidualBlock, "__call__", lambda self, x, key, running: keys.append(key) or x)
     x = images(1, 4, 4, 2)
     filled(lambda: make(blocks=3, downs=0, dropout=0.5))(x, key=jax.random.key(0))
     assert len({tuple(jax.random.key_data(key).tolist()) for key in keys}) == 3
