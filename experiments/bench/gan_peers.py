@@ -60,10 +60,12 @@ def images(point: Point) -> dict[str, np.ndarray]:
 
 def networks(point: Point) -> dict[str, Any]:
     """The recipe's networks at their first weights."""
-    from flax import nnx
+    import functools
+
+    from seqjax.nn.split import initialise
 
     module, config = recipe(point)
-    return module.build(config, nnx.Rngs(0))
+    return initialise(functools.partial(module.build, config), 0)
 
 
 def seqjax(point: Point) -> tuple[Call, dict]:
