@@ -85,7 +85,7 @@ def table(records: list[dict[str, Any]]) -> Table:
     others = list(dict.fromkeys(record["library"] for record in records if record["library"] != "seqjax"))
     result = Table(box=None, pad_edge=False, title=f"Training steps in {records[0]['dtype']}")
     for column in ("system", "networks", "size", "base", "B", "steps/s", "GFLOP/step", *others):
-        result.add_column(column, justify="left" if column == "system" else "right")
+        result.add_column(column, justify="left" if column == "system" else "right", no_wrap=column == "system")
     ratios: dict[str, list[float]] = {name: [] for name in others}
     for point, by_library in found.items():
         ours = by_library["seqjax"]
