@@ -48,7 +48,7 @@ def beam_search(
       step: as `seqjax.ops.decode` says.
       carry: before the first token, of B rows.
       start: token that begins a sequence.
-      beams: K, any number from 1, which is `greedy` where α is 0.
+      beams: K; 1 with ``early_stop`` is `greedy`.
       length: L, most tokens of a sequence, the end token included.
       end: token that ends one.
       pad: token that follows.

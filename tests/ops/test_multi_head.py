@@ -63,13 +63,13 @@ def test_causal_self_attention_equals_loops():
     "options", [{}, {"rotate": True, "window": (2, 0)}, {"alibi": alibi_slopes(N)}], ids=["plain", "rotary", "alibi"]
 )
 def test_cached_calls_equal_one_call_with_all_tokens(options):
-    """A prompt of two, then one at a time; the cache has more room than is used."""
+    """A prompt of three, then one at a time; the cache has more room than is used."""
     params = parameters()
 
     @jax.jit
     def run(params, xs):
         cache, outputs = multi_head.init_cache(params, (B,), T + 3), []
-        for start, stop in ((0, 2), (2, 3), (3, 4), (4, 5)):
+        for start, stop in ((0, 3), (3, 4), (4, 5)):
             cache, ys = multi_head.cached_attention(params, cache, xs[:, start:stop], **options)
             outputs.append(ys)
         return cache, jnp.concatenate(outputs, axis=1), whole(params, xs, **options)
