@@ -24,6 +24,8 @@ CASES += [(f"unet_128:{k}", lambda b, k=k: unet(k, 7, b), 128, 3, 7) for k in KI
 CASES += [(f"resnet_9blocks:{k}", lambda b, k=k: resnet(k, 9, b), 32, 3, 1) for k in KINDS]
 CASES += [(f"resnet_6blocks:{k}", lambda b, k=k: resnet(k, 6, b), 32, 3, 1) for k in KINDS]
 CASES += [("resnet_6blocks:dropout", lambda b: resnet("batch", 6, b, dropout=True), 32, 3, 1)]
+CASES += [("unet_128:running", lambda b: unet("batch", 7, b), 128, 3, 7)]
+CASES += [("resnet_6blocks:running", lambda b: resnet("batch", 6, b), 32, 3, 1)]
 CASES += [(f"basic:{k}", lambda b, k=k: patch(k, b), 64, 6, 1) for k in KINDS]
 CASES += [("n_layers_1:batch", lambda b: patch("batch", b, 1), 32, 6, 1)]
 CASES += [("n_layers_5:instance", lambda b: patch("instance", b, 5), 128, 6, 1)]

@@ -39,7 +39,8 @@ NAMES = [name for name in GOLDEN if ":" in name]
 def shapes_of(name, base):
     """The network without memory, and how to make it."""
     kind, norm = name.split(":")
-    options = {"norm": "batch", "dropout": 0.5} if norm == "dropout" else {"norm": norm}
+    special = {"dropout": {"norm": "batch", "dropout": 0.5}, "running": {"norm": "batch"}}
+    options = special.get(norm, {"norm": norm})
     return nnx.eval_shape(lambda: CASES[kind][0](base=base, rngs=nnx.Rngs(0), **options))
 
 
@@ -69,14 +70,15 @@ def test_names_and_shapes_at_full_width(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_outputs_equal_pytorch_and_files_come_back(name, tmp_path):
-    """With the files' numbers of batches, which are passed over."""
+    """With the files' numbers of batches, which are passed over; ``running`` as PyTorch's version does with --eval."""
     shapes = shapes_of(name, 2)
     weights = weights_of(shapes)
     counts = {n: np.array(7) for n in SHAPES[name] if n.endswith("num_batches_tracked")}
     write_weights(tmp_path / "published.safetensors", weights | counts)
     net = load_gan(tmp_path / "published.safetensors", shapes)
     _, side, channels, step = CASES[name.split(":")[0]]
-    found = run(net, lambda net, x: net(x), jnp.asarray(random_images(2, side, side, channels)))
+    statistics = {"running": True} if name.endswith("running") else {}
+    found = run(net, lambda net, x: net(x, **statistics), jnp.asarray(random_images(2, side, side, channels)))
     np.testing.assert_allclose(found[:, ::step, ::step], GOLDEN[name], rtol=1e-4, atol=1e-4)
     save_gan(tmp_path / "ours.safetensors", net)
     assert_same(read_weights(tmp_path / "ours.safetensors", {}, allow_unverified=True).weights, weights)
