@@ -46,7 +46,7 @@ class Config:
     """Which are tried."""
     batch: int = 1
     """Sequences."""
-    heads: int = 8
+    heads: int = 4
     """Heads."""
     features: int = 64
     """Of a head."""
@@ -55,9 +55,13 @@ class Config:
     limit_gib: float = 6.0
     """Programs that want more memory are not run."""
     rounds: int = 3
-    """How often each way is timed, in turns."""
+    """How often each way is timed, in turns; once from 8,192 positions on."""
     seconds: float = 0.5
     """Time of one of them in one round, at least three calls."""
+
+    def rounds_at(self, length: int) -> int:
+        """How often at this length."""
+        return self.rounds if length < 8192 else 1
 
 
 PRESETS = {
@@ -96,7 +100,7 @@ def measured(config: Config) -> Iterator[dict[str, Any]]:
         where = {"length": length, "mask": mask, "gradient": gradient}
         found = programs(config, length, mask == "causal", gradient)
         fits = {n: p.call for n, p in found.items() if (p.temporary_bytes or 0) <= config.limit_gib * 2**30}
-        times = in_turns(fits, config.rounds, config.seconds)
+        times = in_turns(fits, config.rounds_at(length), config.seconds)
         for name, program in found.items():
             facts = {"seconds": times.get(name), "bytes": program.temporary_bytes, "compile_seconds": program.seconds}
             yield where | {"way": name} | facts
@@ -123,7 +127,7 @@ def of_torch(task: tuple[Config, int, bool, bool]) -> dict[str, Any]:
             torch.autograd.grad(out.float().square().sum(), heads)
 
     before = most_memory()
-    times = [statistics.median(measure(call, config.seconds)) for _ in range(config.rounds)]
+    times = [statistics.median(measure(call, config.seconds)) for _ in range(config.rounds_at(length))]
     after = most_memory()
     grown = None if before is None or after is None else after - before
     return {"seconds": statistics.median(times), "bytes": grown, "version": torch.__version__}

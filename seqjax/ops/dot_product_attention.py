@@ -45,7 +45,7 @@ def dot_product_attention(
     dropout: float = 0.0,
     key: PRNGKeyArray | None = None,
     implementation: Implementation | None = None,
-    chunks: tuple[int, int] = (512, 1024),
+    chunks: tuple[int, int] = (256, 512),
 ) -> Float[Array, "*B T N E"]:
     """Weighted means of ``values``, by how well ``keys`` match ``queries``.
 
