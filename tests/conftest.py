@@ -10,7 +10,7 @@ from pathlib import Path
 os.environ["XLA_FLAGS"] = " ".join(
     [
         os.environ.get("XLA_FLAGS", ""),
-        "--xla_backend_optimization_level=0",
+        "--xla_backend_optimization_level=1",
         "--xla_force_host_platform_device_count=4",
     ]
 )

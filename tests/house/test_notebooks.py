@@ -16,7 +16,7 @@ def test_runs(path, tmp_path, monkeypatch):
     # In a directory of its own: what the notebook writes stays out of the repository.
     monkeypatch.setenv("SEQJAX_STEPS", "4")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=1")
     notebook = nbformat.read(path, as_version=4)
     client = nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": tmp_path}})
     client.execute(env=dict(os.environ))
