@@ -14,12 +14,13 @@ transposed one, are such kernels after ``transpose(2, 3, 1, 0)``. All is compute
 
 Convolution, transposed convolution and the gradient of the kernel are the three derivatives of one trilinear form
 ``⟨y, W * x⟩``, so that the derivatives of each, forward or reverse and at any order, are the other two. JAX's own are
-the same in value, and slow on CPU in loops over time, in branches, and for the kernel of a transposed convolution.
+the same in value, and slow on CPU in loops over time, in branches, and for the kernel of a transposed convolution;
+`convolution_cpu` has the three for that backend.
 """
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,8 @@ from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 from seqjax.errors import InputError
+from seqjax.ops import convolution_cpu
+from seqjax.ops.convolution_cpu import Geometry, adjoint, plain
 
 
 def conv(
@@ -55,7 +58,7 @@ def conv(
     space = _space("conv", kernel, inputs)
     pads = ((padding, padding),) * space if isinstance(padding, int) else padding
     images, leading = _fold(inputs.astype(kernel.dtype), space)
-    geometry = _Geometry(images.shape, kernel.shape, stride, pads)
+    geometry = Geometry(images.shape, kernel.shape, stride, pads)
     outputs = _CONV.bind(kernel, images, geometry=geometry)
     return _add(bias, outputs.reshape(*leading, *outputs.shape[1:]))
 
@@ -96,7 +99,7 @@ def conv_transpose(
     window = zip(images.shape[1:-1], kernel.shape[:space], pads, strict=True)
     size = [(n - 1) * stride - sum(pad) + k + output_padding for n, k, pad in window]
     shape = (len(images), *size, kernel.shape[-2])
-    outputs = _TRANSPOSE.bind(kernel, images, geometry=_Geometry(shape, kernel.shape, stride, pads))
+    outputs = _TRANSPOSE.bind(kernel, images, geometry=Geometry(shape, kernel.shape, stride, pads))
     return _add(bias, outputs.reshape(*leading, *outputs.shape[1:]))
 
 
@@ -139,81 +142,36 @@ def _add(bias: Array | None, outputs: Array) -> Array:
     return outputs if bias is None else outputs + jnp.broadcast_to(bias, outputs.shape)
 
 
-class _Geometry(NamedTuple):
-    """Of the convolution: x to y by W."""
-
-    inputs: tuple[int, ...]
-    kernel: tuple[int, ...]
-    stride: int
-    pads: tuple[tuple[int, int], ...]
-
-    def windows(self) -> list[tuple[int, int, int, int]]:
-        """By spatial dimension: its size, that of the kernel, the zeros before, and the reach of the outputs, from the
-        first row that a kernel begins at to the last."""
-        rows = zip(self.inputs[1:-1], self.kernel, self.pads, strict=False)
-        return [(n, k, before, (n + before + after - k) // self.stride * self.stride) for n, k, (before, after) in rows]
-
-
-def _strided(kernel: Array, inputs: Array, *, geometry: _Geometry) -> Array:
+def _strided(kernel: Array, inputs: Array, *, geometry: Geometry) -> Array:
     """y of W and x."""
-    return _plain(inputs, kernel, geometry.pads, stride=geometry.stride)
+    if jax.default_backend() == "cpu":
+        return convolution_cpu.strided(kernel, inputs, geometry=geometry)
+    return plain(inputs, kernel, geometry.pads, stride=geometry.stride)
 
 
-def _transposed(kernel: Array, outputs: Array, *, geometry: _Geometry) -> Array:
+def _transposed(kernel: Array, outputs: Array, *, geometry: Geometry) -> Array:
     """x of W and y."""
-    if jax.default_backend() != "cpu":
-        return _adjoint(lambda x: _strided(kernel, x, geometry=geometry), geometry.inputs, outputs)
-    pads = [(k - 1 - before, n + before - 1 - reach) for n, k, before, reach in geometry.windows()]
-    mirrored = jnp.flip(kernel, axis=range(len(pads))).swapaxes(-1, -2)
-    return _plain(outputs, mirrored, pads, images_dilation=geometry.stride)
+    if jax.default_backend() == "cpu":
+        return convolution_cpu.transposed(kernel, outputs, geometry=geometry)
+    return adjoint(lambda x: _strided(kernel, x, geometry=geometry), geometry.inputs, outputs)
 
 
-def _correlated(inputs: Array, outputs: Array, *, geometry: _Geometry) -> Array:
+def _correlated(inputs: Array, outputs: Array, *, geometry: Geometry) -> Array:
     """W of x and y."""
-    if jax.default_backend() != "cpu":
-        return _adjoint(lambda kernel: _strided(kernel, inputs, geometry=geometry), geometry.kernel, outputs)
-    pads = [(before, k + reach - n - before) for n, k, before, reach in geometry.windows()]
-    images, kernel = jnp.moveaxis(inputs, (0, -1), (-1, 0)), jnp.moveaxis(outputs, 0, -2)
-    return jnp.moveaxis(_plain(images, kernel, pads, kernel_dilation=geometry.stride), 0, -2)
-
-
-def _plain(
-    images: Array,
-    kernel: Array,
-    pads: Sequence[tuple[int, int]],
-    *,
-    stride: int = 1,
-    images_dilation: int = 1,
-    kernel_dilation: int = 1,
-) -> Array:
-    """In the layout for which XLA's CPU backend has a fast path everywhere. Where derivatives have theirs changed
-    instead, as JAX's own do, it puts them right in the main program alone, and those in a loop or a branch stay slow.
-    """
-    axes = "XYZ"[: len(pads)]
-    return jax.lax.conv_general_dilated(
-        images,
-        kernel,
-        window_strides=(stride,) * len(axes),
-        padding=pads,
-        lhs_dilation=(images_dilation,) * len(axes),
-        rhs_dilation=(kernel_dilation,) * len(axes),
-        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
-    )
-
-
-def _adjoint(linear: Callable[[Array], Array], shape: tuple[int, ...], cotangent: Array) -> Array:
-    return jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, cotangent.dtype))(cotangent)[0]
+    if jax.default_backend() == "cpu":
+        return convolution_cpu.correlated(inputs, outputs, geometry=geometry)
+    return adjoint(lambda kernel: _strided(kernel, inputs, geometry=geometry), geometry.kernel, outputs)
 
 
 def _primitive(compute: Callable[..., Array]) -> Primitive:
     """What jax differentiates, batches and compiles as one operation."""
     primitive = Primitive(f"convolution{compute.__name__}")
 
-    def shape(*arrays: Any, geometry: _Geometry) -> jax.core.ShapedArray:
+    def shape(*arrays: Any, geometry: Geometry) -> jax.core.ShapedArray:
         found = jax.eval_shape(functools.partial(compute, geometry=geometry), *arrays)
         return jax.core.ShapedArray(found.shape, found.dtype)
 
-    def batch(arrays: tuple[Array, ...], axes: tuple[int | None, ...], *, geometry: _Geometry) -> tuple[Array, int]:
+    def batch(arrays: tuple[Array, ...], axes: tuple[int | None, ...], *, geometry: Geometry) -> tuple[Array, int]:
         return jax.vmap(functools.partial(compute, geometry=geometry), in_axes=axes)(*arrays), 0
 
     primitive.def_impl(jax.jit(compute, static_argnames="geometry"))

@@ -1,0 +1,182 @@
+"""The three sums of a convolution on CPU, by the fastest of three roads; what `convolution` computes there.
+
+XLA's CPU backend has one fast convolution: batch, space, channels by a kernel of space, inputs, outputs, with images
+larger than the kernel and not few channels or features. Elsewhere a product of matrices is faster, twice to twenty
+times:
+
+    windows   What each output sees is gathered and multiplied by the kernel as one matrix. Where the image is smaller
+              than the kernel (XLA slides the image over the kernel), where there are fewer positions than features (it
+              reads a large kernel badly), and for few channels.
+    taps      Pixels are multiplied by all taps of the kernel, and the products that belong to one place added up:
+              for few features, as at the end of a generator.
+    xla       All else.
+
+All roads are the same sums in another order, added up in float32 at least. Whom the choice serves is measured by ``experiments.bench.gan``.
+"""
+
+import functools
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+FEW = 4
+"""Channels or features that are few for XLA's CPU backend."""
+
+
+class Geometry(NamedTuple):
+    """Of a convolution: x to y by W.
+
+    Attributes:
+      inputs: shape of ``x``, ``[B, *space, C]``.
+      kernel: shape of ``W``, ``[*K, C, D]``.
+      stride: in every direction.
+      pads: rows of zeros before and after, by spatial dimension; negative ones are cut away.
+    """
+
+    inputs: tuple[int, ...]
+    kernel: tuple[int, ...]
+    stride: int
+    pads: tuple[tuple[int, int], ...]
+
+    def windows(self) -> list[tuple[int, int, int, int]]:
+        """By spatial dimension: its size, that of the kernel, the zeros before, and the reach of the outputs, from the
+        first row that a kernel begins at to the last."""
+        rows = zip(self.inputs[1:-1], self.kernel, self.pads, strict=False)
+        return [(n, k, before, (n + before + after - k) // self.stride * self.stride) for n, k, (before, after) in rows]
+
+
+def road(geometry: Geometry) -> Literal["windows", "taps", "xla"]:
+    """Which way to the same sums is the fastest."""
+    *window, channels, features = geometry.kernel
+    positions = math.prod(reach // geometry.stride + 1 for *_, reach in geometry.windows())
+    image_is_small = min(positions, math.prod(geometry.inputs[1:-1])) < math.prod(window)
+    if image_is_small or geometry.inputs[0] * positions <= features:
+        return "windows"
+    if geometry.stride == 1 and channels <= FEW:
+        return "windows"
+    if geometry.stride == 1 and features <= FEW:
+        return "taps"
+    return "xla"
+
+
+def strided(kernel: Array, inputs: Array, *, geometry: Geometry) -> Array:
+    """The convolution: ``y`` of ``W`` and ``x``."""
+    match road(geometry):
+        case "windows":
+            return _multiply(_rows(kernel), _windows(inputs, geometry=geometry))
+        case "taps":
+            return _by_taps(kernel, inputs, geometry=geometry)
+        case _:
+            return plain(inputs, kernel, geometry.pads, stride=geometry.stride)
+
+
+def transposed(kernel: Array, outputs: Array, *, geometry: Geometry) -> Array:
+    """The transposed convolution: ``x`` of ``W`` and ``y``."""
+    if road(geometry) == "windows":
+        windows = _multiply(_rows(kernel).T, outputs, exact=True)
+        added = adjoint(functools.partial(_windows, geometry=geometry), geometry.inputs, windows)
+        return added.astype(outputs.dtype)
+    pads = [(k - 1 - before, n + before - 1 - reach) for n, k, before, reach in geometry.windows()]
+    mirrored = jnp.flip(kernel, axis=range(len(pads))).swapaxes(-1, -2)
+    return plain(outputs, mirrored, pads, images_dilation=geometry.stride)
+
+
+def correlated(inputs: Array, outputs: Array, *, geometry: Geometry) -> Array:
+    """The kernel's gradient: ``W`` of ``x`` and ``y``."""
+    match road(geometry):
+        case "windows":
+            return (_rows(_windows(inputs, geometry=geometry)).T @ _rows(outputs)).reshape(geometry.kernel)
+        case "taps":
+            return _exchanged(inputs, outputs, geometry=geometry)
+    pads = [(before, k + reach - n - before) for n, k, before, reach in geometry.windows()]
+    images, kernel = jnp.moveaxis(inputs, (0, -1), (-1, 0)), jnp.moveaxis(outputs, 0, -2)
+    return jnp.moveaxis(plain(images, kernel, pads, kernel_dilation=geometry.stride), 0, -2)
+
+
+def plain(
+    images: Array,
+    kernel: Array,
+    pads: Sequence[tuple[int, int]],
+    *,
+    stride: int = 1,
+    images_dilation: int = 1,
+    kernel_dilation: int = 1,
+) -> Array:
+    """XLA's, in the layout for which its CPU backend has a fast path everywhere. Where derivatives have theirs changed
+    instead, as JAX's own do, it puts them right in the main program alone, and those in a loop or a branch stay slow.
+    """
+    axes = "XYZ"[: len(pads)]
+    return jax.lax.conv_general_dilated(
+        images,
+        kernel,
+        window_strides=(stride,) * len(axes),
+        padding=pads,
+        lhs_dilation=(images_dilation,) * len(axes),
+        rhs_dilation=(kernel_dilation,) * len(axes),
+        dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+    )
+
+
+def adjoint(linear: Callable[[Array], Array], shape: tuple[int, ...], cotangent: Array) -> Array:
+    """``Lᵀ y`` of a linear function of an array of that shape."""
+    return jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, cotangent.dtype))(cotangent)[0]
+
+
+def _windows(inputs: Array, *, geometry: Geometry) -> Array:
+    """What each output sees, ``[B, *space, ∏K·C]``."""
+    space, x = len(geometry.pads), _pad(inputs, geometry)
+    for axis in reversed(range(space)):
+        x = jnp.stack([_met(x, axis, i, geometry) for i in range(geometry.kernel[axis])], axis=space + 1)
+    return x.reshape(*x.shape[: space + 1], -1)
+
+
+def _by_taps(kernel: Array, inputs: Array, *, geometry: Geometry) -> Array:
+    """A product for each row of the kernel, whose taps are then shifted along the last axis."""
+    *rows, last = range(len(geometry.pads))
+    x, products = _pad(inputs, geometry), []
+    for offsets in itertools.product(*(range(geometry.kernel[axis]) for axis in rows)):
+        row = x
+        for axis, i in zip(rows, offsets, strict=True):
+            row = _met(row, axis, i, geometry)
+        taps = jnp.swapaxes(kernel[offsets], 0, 1)  # [C, k, D]
+        products.append(_multiply(taps.reshape(len(taps), -1), row, exact=True))
+    total = sum(products[1:], products[0])
+    by_tap = total.reshape(*total.shape[:-1], geometry.kernel[last], -1)
+    shifted = [_met(by_tap[..., i, :], last, i, geometry) for i in range(geometry.kernel[last])]
+    return sum(shifted[1:], shifted[0]).astype(inputs.dtype)
+
+
+def _exchanged(inputs: Array, outputs: Array, *, geometry: Geometry) -> Array:
+    """W of x and y as that of y and x, mirrored: y, of few features, is the one to be cut into windows."""
+    *window, channels, features = geometry.kernel
+    pads = tuple((k - 1 - before, k - 1 - after) for k, (before, after) in zip(window, geometry.pads, strict=True))
+    exchanged = Geometry(outputs.shape, (*window, features, channels), 1, pads)
+    mirrored = correlated(outputs, inputs, geometry=exchanged)
+    return jnp.flip(mirrored, axis=range(len(window))).swapaxes(-1, -2)
+
+
+def _pad(inputs: Array, geometry: Geometry) -> Array:
+    config = [(0, 0, 0), *((*pad, 0) for pad in geometry.pads), (0, 0, 0)]
+    return jax.lax.pad(inputs, jnp.zeros((), inputs.dtype), config)
+
+
+def _met(x: Array, axis: int, first: int, geometry: Geometry) -> Array:
+    """Of the padded x, along a spatial axis, what the tap ``first`` of the kernel meets."""
+    reach = geometry.windows()[axis][-1]
+    return jax.lax.slice_in_dim(x, first, first + reach + 1, geometry.stride, axis=axis + 1)
+
+
+def _rows(x: Array) -> Array:
+    return x.reshape(-1, x.shape[-1])
+
+
+def _multiply(matrix: Array, x: Array, exact: bool = False) -> Array:
+    """The product along the last axis; ``exact`` where more is added to it, so that it is not rounded to bfloat16."""
+    dtype = jnp.float32 if exact and jnp.finfo(x.dtype).bits < 32 else None
+    # As matrices: contracting several axes makes XLA's CPU backend transpose copies.
+    return jnp.matmul(_rows(x), matrix, preferred_element_type=dtype).reshape(*x.shape[:-1], matrix.shape[-1])

@@ -1,0 +1,80 @@
+"""``ops.convolution_cpu``: every road against XLA's own convolution and its derivatives, and where each is taken."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax.ops.convolution import conv, conv_transpose
+from seqjax.ops.convolution_cpu import Geometry, correlated, road, strided, transposed
+
+GEOMETRIES = {
+    "image smaller than the kernel": ("windows", Geometry((2, 3, 2, 5), (4, 4, 5, 3), 2, ((1, 2), (2, 1)))),
+    "no more positions than features": ("windows", Geometry((1, 5, 6, 6), (3, 3, 6, 24), 2, ((1, 1), (1, 1)))),
+    "few channels": ("windows", Geometry((2, 9, 8, 3), (3, 5, 3, 6), 1, ((1, 1), (2, 0)))),
+    "few features": ("taps", Geometry((2, 9, 8, 6), (3, 5, 6, 2), 1, ((1, 1), (2, 0)))),
+    "few features, one dimension": ("taps", Geometry((2, 40, 6), (5, 6, 1), 1, ((0, 4),))),
+    "few features, three dimensions": ("taps", Geometry((1, 4, 5, 6, 6), (2, 3, 2, 6, 2), 1, ((0, 1), (1, 1), (0, 0)))),
+    "fewer zeros than none": ("windows", Geometry((2, 9, 8, 3), (3, 3, 3, 6), 1, ((-1, 0), (2, -2)))),
+    "rows left over": ("xla", Geometry((2, 10, 9, 6), (3, 3, 6, 5), 2, ((1, 0), (0, 0)))),
+}
+
+
+def normal(seed, shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_all_roads_are_one_sum(name):
+    """XLA's convolution, and its transposes by inputs and by kernel as jax derives them."""
+    expected_road, geometry = GEOMETRIES[name]
+    assert road(geometry) == expected_road
+    axes = "XYZ"[: len(geometry.pads)]
+
+    def convolve(kernel, inputs):
+        return jax.lax.conv_general_dilated(
+            inputs,
+            kernel,
+            (geometry.stride,) * len(axes),
+            geometry.pads,
+            dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+        )
+
+    @jax.jit
+    def both(kernel, inputs):
+        outputs, pull_back = jax.vjp(convolve, kernel, inputs)
+        cotangent = jnp.sin(outputs)
+        ours = (
+            strided(kernel, inputs, geometry=geometry),
+            correlated(inputs, cotangent, geometry=geometry),
+            transposed(kernel, cotangent, geometry=geometry),
+        )
+        return ours, (outputs, *pull_back(cotangent))
+
+    for found, expected in zip(*both(normal(0, geometry.kernel), normal(1, geometry.inputs)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_half_precision_is_rounded_once(name):
+    """As the float32 sums of the same numbers are, to half of the last of bfloat16's eight bits."""
+    _, geometry = GEOMETRIES[name]
+    kernel, inputs = (normal(seed, shape).astype(jnp.bfloat16) for seed, shape in enumerate((geometry[1], geometry[0])))
+    outputs = strided(kernel, inputs, geometry=geometry)
+    for op, pair in ((strided, (kernel, inputs)), (correlated, (inputs, outputs)), (transposed, (kernel, outputs))):
+        found = op(*pair, geometry=geometry)
+        exact = np.asarray(op(*(x.astype(jnp.float32) for x in pair), geometry=geometry))
+        assert found.dtype == jnp.bfloat16
+        np.testing.assert_allclose(found.astype(jnp.float32), exact, rtol=2**-8, atol=1e-4 * np.abs(exact).max())
+
+
+def test_the_public_functions_take_them():
+    """Counted in the lowered program: a road of matrices has no convolution."""
+    few = lambda op: jax.jit(lambda k, x: op(None, k, x, padding=1))  # noqa: E731
+    images = jnp.ones((2, 8, 8, 3))
+    assert "stablehlo.convolution" not in few(conv).lower(jnp.ones((3, 3, 3, 8)), images).as_text()
+    assert "stablehlo.convolution" in few(conv).lower(jnp.ones((3, 3, 8, 8)), jnp.ones((2, 8, 8, 8))).as_text()
+    assert (
+        "stablehlo.convolution"
+        not in few(conv_transpose).lower(jnp.ones((4, 4, 8, 3)), jnp.ones((2, 3, 3, 3))).as_text()
+    )
