@@ -2,9 +2,11 @@
 
 A record is a dict of NumPy arrays. A clip is under ``"video"``, uint8 ``[T, H, W, C]``, a still under ``"image"``,
 uint8 ``[H, W, C]``, a pair of stills under ``"input"`` and ``"target"``. Sets for translation without pairs have splits
-``trainA``, ``trainB``, ``testA``, ``testB`` of stills, which ``train_batches`` takes together. The sets of this package
-are known by name beside all of TFDS's. What is not on disk yet is prepared first, once, in the ``array_record`` format.
-Reading needs no TensorFlow, nor does preparing this package's sets; some of TFDS's sets cannot be had without it.
+``trainA``, ``trainB``, ``testA``, ``testB`` of stills, which ``train_batches`` takes together. Images with captions
+have texts under ``"captions"`` and a number of their own under ``"index"``. What a set of TFDS nests is taken apart,
+``"objects/label"``. The sets of this package are known by name beside all of TFDS's. What is not on disk yet is
+prepared first, once, in the ``array_record`` format. Reading needs no TensorFlow, nor does preparing this package's
+sets; some of TFDS's sets cannot be had without it.
 """
 
 import difflib
@@ -13,39 +15,55 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import tensorflow_datasets as tfds
 from google.protobuf.json_format import ParseError
+from tensorflow_datasets.core.read_only_builder import builder_from_files
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
+from seqjax.data.binary_digits import BinaryDigits
+from seqjax.data.cluttered_digits import ClutteredDigits
 from seqjax.data.digit_outlines import DigitOutlines
 from seqjax.data.digit_styles import DigitStyles
 from seqjax.data.digits import Digits
+from seqjax.data.karpathy_captions import KarpathyCaptions
 from seqjax.data.memory_tasks import AddingProblem, CopyMemory
 from seqjax.data.moving_digits import MovingDigits
 from seqjax.data.photographs import PhotographCrops, Textures
 from seqjax.data.pix2pix import Pix2Pix
 from seqjax.data.scenes import Scenes
+from seqjax.data.synthetic_speech import SyntheticSpeech
+from seqjax.data.transduction import Transduction
 from seqjax.errors import InputError
 
 BUILDERS = (
     AddingProblem,
+    BinaryDigits,
+    ClutteredDigits,
     CopyMemory,
     DigitOutlines,
     DigitStyles,
     Digits,
+    KarpathyCaptions,
     MovingDigits,
     PhotographCrops,
     Pix2Pix,
     Scenes,
+    SyntheticSpeech,
     Textures,
+    Transduction,
 )
 """The sets of this package."""
 VIDEO_KEYS = {"moving_mnist": "image_sequence"}
 """What TFDS calls the clips of a set, where it is not ``video``."""
+OTHER_NAMES = {
+    **{name: {key: "video"} for name, key in VIDEO_KEYS.items()},
+    "coco_captions": {"captions/text": "captions", "image/id": "index"},
+}
+"""What entries of TFDS's sets are called here."""
 PREPARED_BY_TENSORFLOW = ("cycle_gan",)
 """Sets for which TFDS, to prepare them, wants TensorFlow, but notices only after the download."""
 
@@ -129,6 +147,11 @@ def mapped(source: Source, transform: Callable[[Record], Record]) -> Source:
     return _Mapped(source, transform)
 
 
+def part(source: Source, places: Sequence[int]) -> Source:
+    """Some records of a source, in the order given."""
+    return _Part(source, places)
+
+
 class SkipDamaged:
     """The same records, but in place of each that cannot be read the next one that can, after the last the first.
 
@@ -199,6 +222,22 @@ class _Mapped:
         return getattr(self._source, "damaged", {})
 
 
+class _Part:
+    def __init__(self, source: Source, places: Sequence[int]) -> None:
+        self._source, self._places = source, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, index: int, /) -> Record:
+        return self._source[self._places[index]]
+
+    @property
+    def damaged(self) -> Mapping[int, str]:
+        damaged = getattr(self._source, "damaged", {})
+        return damaged and {i: damaged[place] for i, place in enumerate(self._places) if place in damaged}
+
+
 class _InMemory:
     def __init__(self, arrays: Record, damaged: Mapping[int, str]) -> None:
         self._arrays, self.damaged = arrays, damaged
@@ -214,7 +253,7 @@ class _Prepared:
     def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
         self._what = f"split {split!r} of {builder.info.full_name}"
         self._directory = builder.data_dir
-        self._video_key = VIDEO_KEYS.get(builder.name, "video")
+        self._names = OTHER_NAMES.get(builder.name, {})
         try:
             self._records = builder.as_data_source(split)
         except ValueError as error:
@@ -241,7 +280,15 @@ class _Prepared:
                 f"Record {index} of the {self._what} cannot be read ({_line(error)}): its file in {self._directory} is "
                 "damaged. Delete that directory and run again to prepare the set anew."
             ) from error
-        return {"video" if key == self._video_key else key: np.asarray(value) for key, value in record.items()}
+        return {self._names.get(key, key): np.asarray(value) for key, value in _taken_apart(record).items()}
+
+
+def _taken_apart(record: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in record.items():
+        inner = _taken_apart(value) if isinstance(value, Mapping) else None
+        found |= {key: value} if inner is None else {f"{key}/{name}": part for name, part in inner.items()}
+    return found
 
 
 def _find(
@@ -255,7 +302,10 @@ def _find(
         hidden = name in VIDEO_KEYS and not importlib.util.find_spec("tensorflow")
         raise InputError(_needs_tensorflow(name) if hidden else _unknown(name)) from error
     except ImportError as error:
-        raise InputError(_needs_tensorflow(name)) from error
+        try:  # what was prepared elsewhere is read by its own description
+            return builder_from_files(name, config=config, data_dir=data_dir)
+        except DatasetNotFoundError:
+            raise InputError(_needs_tensorflow(name)) from error
     except ValueError as error:
         raise InputError(
             f"config={config!r} is not a configuration of {name}: give one of "
@@ -281,7 +331,7 @@ def _unknown(name: str) -> str:
 
 def _needs_tensorflow(name: str) -> str:
     return (
-        f"TFDS can prepare and read {name} only with TensorFlow, which is not installed: run "
+        f"TFDS can prepare {name} only with TensorFlow, which is not installed: run "
         '`pip install "seqjax[prepare]"` and try again.'
     )
 

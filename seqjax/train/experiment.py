@@ -65,6 +65,8 @@ class Experiment(NamedTuple):
     """Those of the metrics that are no errors."""
     out_of_reach: Collection[str] = ()
     """Those of the baselines that nothing can beat, such as real images beside generated ones."""
+    sources: Collection[Any] = ()
+    """What the records come from; the damaged ones that a source knows of (its ``damaged``) stand in the report."""
 
 
 def run_experiment(config: Settings, prepare: Callable[[], Experiment]) -> None:
@@ -111,6 +113,7 @@ def run_experiment(config: Settings, prepare: Callable[[], Experiment]) -> None:
             seconds_to_first_step=before_the_loop + result.seconds_to_first_step,
             input_wait=result.input_wait,
             programs=programs(),
+            damaged=[reason for source in experiment.sources for reason in getattr(source, "damaged", {}).values()],
             command=command_line(),
         )
         return show(format_report(report))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from seqjax.errors import InputError
@@ -105,6 +105,26 @@ def two_ways(outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray])
         f"{here}_to_{there}": sheet({here: batch[here], f"to {there}": levels[there], "back": levels[f"cycle_{here}"]})
         for here, there in ("ab", "ba")
     }
+
+
+def outline(
+    images: UInt8[np.ndarray, "N H W 3"], boxes: Float[np.ndarray, "N 4"], colour: tuple[int, int, int] = (255, 0, 0)
+) -> UInt8[np.ndarray, "N H W 3"]:
+    """Draws the edge of a box on each image.
+
+    Args:
+      images: `[N, H, W, 3]`.
+      boxes: of each, left, top, right and bottom edge in pixels from the upper left corner; what lies outside of the
+        image is left away.
+      colour: RGB of the edge, one pixel wide.
+    """
+    _check(images, "N H W C")
+    drawn = []
+    for image, (left, top, right, bottom) in zip(images, np.rint(boxes), strict=True):
+        canvas = Image.fromarray(image)
+        ImageDraw.Draw(canvas).rectangle((left, top, max(right - 1, left), max(bottom - 1, top)), outline=colour)
+        drawn.append(np.asarray(canvas))
+    return np.stack(drawn)
 
 
 def write_png(path: str | os.PathLike[str], image: UInt8[np.ndarray, "H W C"]) -> None:

@@ -40,6 +40,7 @@ def write_report(
     seconds_to_first_step: float,
     input_wait: float,
     programs: Mapping[str, int],
+    damaged: Collection[str] = (),
     command: str,
 ) -> dict[str, Any]:
     """Writes `report.json` into the work directory and returns it as `read_report` would.
@@ -60,6 +61,7 @@ def write_report(
       input_wait: share of the time after it that was spent waiting for data, from 0 to 1.
       programs: how many compiled programs were loaded from the cache and how many made, from `train.startup`: a cold
         start loads none, a warm one makes none.
+      damaged: the records that were skipped, each with its reason: those that this process met.
       command: what was typed, from `seqjax.train.command.command_line`.
 
     Raises:
@@ -78,6 +80,7 @@ def write_report(
         "seconds_to_first_step": seconds_to_first_step,
         "input_wait": input_wait,
         "programs": dict(programs),
+        "damaged": sorted(damaged),
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "hardware": hardware(),
@@ -181,7 +184,9 @@ def _circumstances(report: Mapping[str, Any]) -> list[str]:
     devices = f"{on['devices']} × {on['device']}" if on["platform"] != "cpu" else f"{on['cpus']} CPU cores"
     took = f"{_duration(report['seconds'])}, the first after {_duration(report['seconds_to_first_step'])}"
     steps = f"{report['steps']} steps in {took}; {devices}; seed {report['seed']}; jax {versions['jax']}"
-    return [steps, report["command"]]
+    skipped = len(report.get("damaged", ()))
+    lost = [f"{skipped} damaged record{'s'[: skipped != 1]} skipped, listed in report.json"] if skipped else []
+    return [steps, report["command"], *lost]
 
 
 def _duration(seconds: float) -> str:

@@ -3,6 +3,7 @@ import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +13,8 @@ from tensorflow_datasets.core.registered import skip_registration
 
 from seqjax.data.moving_digits import MovingDigits, MovingDigitsConfig
 from seqjax.data.pipeline import train_batches
-from seqjax.data.source import BUILDERS, SkipDamaged, Source, in_memory, mapped, open_source
+from seqjax.data.source import BUILDERS, SkipDamaged, Source, in_memory, mapped, open_source, part
+from seqjax.data.text import texts
 from seqjax.errors import InputError
 
 FIELDS = {"size": 32, "digit_size": 16, "digits": 1, "frames": 4, "train": 30, "validation": 20, "test": 10}
@@ -81,6 +83,17 @@ def test_mapped_records_are_read_when_asked_for():
     assert read == [3]
     assert in_memory(source)[4]["y"] == 8
     assert source.damaged == {}
+
+
+def test_some_records_in_an_order_of_ones_own():
+    class Torn(list):
+        damaged = {4: "torn", 0: "lost"}  # noqa: RUF012
+
+    some = part(Torn({"x": np.array(i)} for i in range(6)), [4, 1, 3])
+    assert isinstance(some, Source)
+    assert [int(some[i]["x"]) for i in range(len(some))] == [4, 1, 3]
+    assert some.damaged == {0: "torn"}
+    assert part(Torn(), range(0)).damaged == part([1, 2], range(2)).damaged == {}
 
 
 def test_part_of_a_split(shared_dir):
@@ -247,6 +260,53 @@ def test_cycle_gan_without_tensorflow_is_refused_before_the_download(tmp_path, m
     text = message("cycle_gan", config="maps", split="trainA", data_dir=tmp_path)
     assert 'pip install "seqjax[prepare]"' in text
     assert "cycle_gan" in text
+
+
+with skip_registration():
+
+    class PublishedCocoCaptions(tfds.core.GeneratorBasedBuilder):
+        """What TFDS's builder gives where TensorFlow is there."""
+
+        name = "coco_captions"
+        VERSION = tfds.core.Version("1.1.0")
+        BUILDER_CONFIGS = (tfds.core.BuilderConfig(name="2014"),)
+
+        def _info(self):
+            whole = {
+                "image": tfds.features.Image(encoding_format="jpeg"),
+                "image/filename": tfds.features.Text(),
+                "image/id": np.int64,
+                "objects": tfds.features.Sequence({"bbox": tfds.features.BBoxFeature()}),
+                "captions": tfds.features.Sequence({"text": np.str_, "id": np.int64}),
+            }
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(whole))
+
+        def _split_generators(self, dl_manager):
+            return {"restval": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i in range(2):
+                captions = [{"text": f"caption {k} of é {i}", "id": 10 * i + k} for k in range(5 + i)]
+                file = Path(self.data_dir).parent / f"{i}.jpg"
+                Image.new("RGB", (5, 6 + i)).save(file)
+                image = {"image": file, "image/filename": file.name, "image/id": 90 + i}
+                yield i, {**image, "objects": [], "captions": captions}
+
+
+def test_captions_of_coco_prepared_elsewhere_are_read_without_tensorflow(tmp_path, monkeypatch):
+    def without(name, **options):
+        raise ImportError("No module named 'tensorflow'")
+
+    monkeypatch.setattr(tfds, "builder", without)
+    assert "seqjax[prepare]" in message("coco_captions", split="restval", data_dir=tmp_path)
+    PublishedCocoCaptions(data_dir=tmp_path).download_and_prepare(file_format="array_record")
+    source = open_source("coco_captions", split="restval", data_dir=tmp_path)
+    found = {int(source[k]["index"]): source[k] for k in range(2)}
+    for i in range(2):
+        record = found[90 + i]
+        assert {"image", "captions", "objects/bbox"} <= record.keys()
+        assert texts(record["captions"]) == [f"caption {k} of é {i}" for k in range(5 + i)]
+        assert record["image"].shape == (6 + i, 5, 3)
 
 
 def records_file(data_dir):

@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 
 from experiments.prediction import convlstm as recipe
 from seqjax.data.source import open_source
+from seqjax.train.report import read_report
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,8 @@ def fails(capsys, *options):
     return " ".join(capsys.readouterr().err.split())
 
 
-def test_a_record_that_is_damaged_on_disk(capsys, prepared, tmp_path):
+@pytest.fixture
+def damaged(prepared, tmp_path):
     damaged = tmp_path / "data"
     shutil.copytree(prepared, damaged)
     (shard,) = damaged.rglob("*train*array_record*")
@@ -33,9 +35,22 @@ def test_a_record_that_is_damaged_on_disk(capsys, prepared, tmp_path):
     content = bytearray(shard.read_bytes())
     content[content.index(clip) + len(clip) // 2] ^= 0x10
     shard.write_bytes(content)
+    return damaged
+
+
+def test_a_record_that_is_damaged_on_disk(capsys, damaged, tmp_path):
     message = fails(capsys, "--workdir", tmp_path / "run", "--data.data-dir", damaged)
     for part in ("Record 7", "moving_digits/tiny_16", str(damaged), "damaged", "run again to prepare"):
         assert part in message
+
+
+def test_damaged_records_within_bounds_are_skipped_and_listed(damaged, tmp_path):
+    options = ["tiny", "--workdir", tmp_path, "--data.data-dir", damaged, "--data.damaged", 0.2, "--loop.steps", 2]
+    with pytest.raises(SystemExit) as ended:
+        recipe.main(recipe.run, recipe.PRESETS, doc=recipe.__doc__, args=[*map(str, options)])
+    assert ended.value.code == 0
+    (reason,) = read_report(tmp_path)["damaged"]
+    assert "Record 7" in reason
 
 
 def test_a_clip_that_the_network_cannot_take(capsys, prepared, tmp_path):

@@ -123,3 +123,13 @@ def test_two_ways_are_a_sheet_each():
     sheets = media.two_ways(outputs | {"cycle_b": outputs["a"]}, real)
     middles = {name: [int(sheet[-50, 50 + 100 * column, 0]) for column in range(3)] for name, sheet in sheets.items()}
     assert middles == {"a_to_b": [0, 255, 0], "b_to_a": [255, 128, 128]}
+
+
+def test_outline_is_the_edge_of_a_box_and_nothing_else():
+    images = np.random.default_rng(0).integers(0, 200, (2, 9, 11, 3), np.uint8)
+    drawn = media.outline(images, np.array([[2.0, 1, 7, 6], [-3, 4, 5, 20]]), (0, 255, 9))
+    edge = np.zeros((2, 9, 11), bool)
+    edge[0, [1, 5], 2:7] = edge[0, 1:6, 2] = edge[0, 1:6, 6] = True
+    edge[1, 4, :5] = edge[1, 4:, 4] = True
+    np.testing.assert_array_equal(drawn[edge], np.broadcast_to([0, 255, 9], (edge.sum(), 3)))
+    np.testing.assert_array_equal(drawn[~edge], images[~edge])

@@ -63,6 +63,13 @@ def test_report_says_all_that_is_needed_to_repeat_the_run(tmp_path):
     assert {"command", "seed", "steps", "seconds", "seconds_to_first_step", "config"} <= stored.keys()
 
 
+def test_damaged_records_are_listed_and_counted_below_the_table(tmp_path):
+    assert not [line for line in shown(write(tmp_path)) if "damaged" in line]
+    report = write(tmp_path, damaged=["Record 7 ..", "Record 3 .."])
+    assert report["damaged"] == ["Record 3 ..", "Record 7 .."]
+    assert shown(report)[-1] == "2 damaged records skipped, listed in report.json"
+
+
 def test_reader_gives_the_numbers_back(tmp_path):
     written = write(tmp_path)
     report = read_report(tmp_path)
