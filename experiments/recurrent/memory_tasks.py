@@ -19,7 +19,6 @@ yet.
 
 import dataclasses
 import functools
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +29,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from seqjax.data.pipeline import eval_batches, train_batches
 from seqjax.data.source import SkipDamaged, Source, in_memory, open_source
@@ -40,17 +38,13 @@ from seqjax.models.recurrent.memory_tasks import CellName, Task
 from seqjax.nn.split import initialise
 from seqjax.ops.diagnostics import log_gain
 from seqjax.train.command import main
+from seqjax.train.comparison import run_several
 from seqjax.train.evaluate import Evaluation, Predict, Sampling
 from seqjax.train.experiment import Experiment, run_experiment
-from seqjax.train.files import replace_file
-from seqjax.train.log import read_metrics
 from seqjax.train.loop import Loop
-from seqjax.train.media import write_png
 from seqjax.train.mesh import this_process
 from seqjax.train.optim import Optimizer, make_optimizer
 from seqjax.train.plot import picture
-from seqjax.train.progress import show
-from seqjax.train.report import read_report
 from seqjax.train.restore import restore
 from seqjax.train.step import Learner, minimise
 
@@ -118,11 +112,14 @@ def run(config: Config) -> None:
     """Train one cell, or each of several and compare them."""
     if not config.cells:
         return run_experiment(config, functools.partial(prepare, config))
-    runs: dict[str, Config] = {cell: alone(config, cell) for cell in config.cells}
-    for cell, one in runs.items():
-        show(f"\n{cell}: {one.workdir}")
-        run_experiment(one, functools.partial(prepare, one))
-    return None if jax.process_index() else compare(config, runs)
+    return run_several(
+        {cell: alone(config, cell) for cell in config.cells},
+        prepare,
+        workdir=config.workdir,
+        title=f"{DATA_SETS[config.model.task]} {config.data.config}",
+        more=lagged,
+        plot=plot,
+    )
 
 
 def alone(config: Config, cell: CellName) -> Config:
@@ -151,6 +148,7 @@ def prepare(config: Config) -> Experiment:
         Sampling(memory_tasks.predict, first(test, 64), functools.partial(draw, task)),
         functools.partial(baselines, task),
         higher_is_better=("recalled",),
+        sources=(train, test),
     )
 
 
@@ -206,20 +204,11 @@ def draw(task: Task, outputs: np.ndarray, batch: Mapping[str, np.ndarray]) -> di
     return {"prediction": picture(figure)}
 
 
-def compare(config: Config, runs: Mapping[str, Config]) -> None:
-    """Draw ``comparison.png``, write ``comparison.json`` and print the figures of all cells."""
-    workdir, task = Path(config.workdir).expanduser(), config.model.task
-    reports = {cell: read_report(Path(one.workdir).expanduser()) for cell, one in runs.items()}
-    curves = {cell: read_metrics(Path(one.workdir).expanduser() / "metrics.jsonl") for cell, one in runs.items()}
-    norms = {cell: gradient_norms(one) for cell, one in runs.items()}
-    known = next(iter(reports.values()))["baselines"]
-    found = {cell: report["metrics"] | figures_of(norms[cell]) for cell, report in reports.items()}
-    replace_file(workdir / "comparison.json", (json.dumps(known | found, indent=2) + "\n").encode())
-    write_png(
-        workdir / "comparison.png", plot(curves, norms, {name: next(iter(f.values())) for name, f in known.items()})
-    )
-    show(tabulate(f"{DATA_SETS[task]} {config.data.config}", METRICS[task], known | found))
-    show(f"{workdir / 'comparison.png'}")
+def lagged(config: Config) -> dict[str, Any]:
+    """Norms of the gradient by lag before and after training, and what a step back does to them on average."""
+    norms = gradient_norms(config)
+    gains = {f"log_gain_{when}": float(log_gain(jnp.asarray(norm))) for when, norm in norms.items()}
+    return gains | {f"gradient_norms_{when}": norm.tolist() for when, norm in norms.items()}
 
 
 def gradient_norms(config: Config) -> dict[str, np.ndarray]:
@@ -231,41 +220,19 @@ def gradient_norms(config: Config) -> dict[str, np.ndarray]:
     return {when: np.asarray(norm).mean(axis=0) for when, norm in norms.items()}
 
 
-def figures_of(norms: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Norms by lag, and what a step back does to them on average."""
-    gains = {f"log_gain_{name}": float(log_gain(jnp.asarray(norm))) for name, norm in norms.items()}
-    return gains | {f"gradient_norms_{name}": norm.tolist() for name, norm in norms.items()}
-
-
-def tabulate(title: str, metrics: tuple[str, ...], figures: Mapping[str, Mapping[str, Any]]) -> Table:
-    """A row for each baseline and each cell."""
-    table = Table("", title=title, box=None)
-    columns = {name: name for name in metrics} | {
-        f"log_gain_{when}": f"log gain per step back, {when} training" for when in ("before", "after")
-    }
-    for name in columns.values():
-        table.add_column(name, justify="right")
-    for row, values in figures.items():
-        table.add_row(row, *(f"{values[name]:.4g}" if name in values else "" for name in columns))
-    return table
-
-
-def plot(
-    curves: Mapping[str, list[dict[str, Any]]],
-    norms: Mapping[str, Mapping[str, np.ndarray]],
-    known: Mapping[str, float],
-) -> np.ndarray:
+def plot(lines: Mapping[str, list[dict[str, Any]]], found: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
     """Left the loss over the steps, right the gradient's norm over the lag, both on a logarithmic scale."""
     figure = Figure(figsize=(10, 4), dpi=120, layout="constrained")
     left, right = figure.subplots(1, 2)
-    for index, (cell, lines) in enumerate(curves.items()):
-        train = [line for line in lines if line["kind"] == "train"]
+    for index, (cell, all_lines) in enumerate(lines.items()):
+        train = [line for line in all_lines if line["kind"] == "train"]
         left.semilogy([line["step"] for line in train], [line["loss"] for line in train], label=cell)
-        for style, (when, norm) in zip(("--", "-"), norms[cell].items(), strict=True):
+        for style, when in {"--": "before", "-": "after"}.items():
+            norm = found[cell][f"gradient_norms_{when}"]
             lags = np.arange(1, len(norm) + 1)
             right.semilogy(lags, norm, style, color=f"C{index}", label=f"{cell} {when}")
-    for style, (name, value) in zip((":", "--"), known.items(), strict=False):
-        left.axhline(value, color="0.5", linestyle=style, label=name)
+    for style, name in zip((":", "--"), found.keys() - lines.keys(), strict=False):
+        left.axhline(next(iter(found[name].values())), color="0.5", linestyle=style, label=name)
     left.set(xlabel="step", ylabel="training loss")
     right.set(xlabel="lag k", ylabel="gradient norm, before and after training")
     for axes in (left, right):

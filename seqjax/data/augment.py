@@ -69,13 +69,58 @@ def resize(record: Record, *, keys: Collection[str], size: int, nearest: Collect
 def middle(record: Record, *, keys: Collection[str], size: int) -> Record:
     """The largest square in the middle of each image, at ``size x size``."""
 
-    def square(image: np.ndarray) -> np.ndarray:
-        side = min(image.shape[:2])
-        top, left = ((n - side) // 2 for n in image.shape[:2])
-        return image[top : top + side, left : left + side]
-
-    squares = {key: square(record[key]) for key in keys if key in record and record[key].ndim == 3}
+    images = {key: record[key] for key in keys if key in record and record[key].ndim == 3}
+    squares = {key: image[_middle(*image.shape[:2])] for key, image in images.items()}
     return resize(record | squares, keys=keys, size=size)
+
+
+def crop_somewhere(
+    record: Record, rng: np.random.Generator, *, keys: Collection[str], size: int, least: float = 0.05
+) -> Record:
+    """A part of each image at ``size x size``, every other one mirrored, left to right.
+
+    Its share of the area is uniform from ``least`` to 1, the logarithm of its width over its height uniform from
+    log 3/4 to log 4/3; where ten draws do not fit into the image, it is the largest square in the middle.
+
+    Source: C. Szegedy et al., "Going Deeper with Convolutions", 2015, section 6 (training methodology).
+
+    Args:
+      record: with images ``[H, W, C]``, uint8 or float32.
+      rng: source of places and shapes.
+      keys: of the images, each cut on its own.
+      size: height and width of what comes out.
+      least: smallest share of the area.
+
+    Raises:
+      InputError: a share out of range, and as `resize`.
+    """
+    if not 0 < least <= 1:
+        raise InputError(f"least={least} is not a share of an image's area: give more than 0 and at most 1.")
+    parts = {}
+    for key in keys:
+        height, width, _ = record[key].shape
+        rows, columns = _somewhere(height, width, rng, least)
+        part = _resized(record | {key: record[key][rows, columns]}, key, size, ())
+        parts[key] = part[:, ::-1] if rng.random() < 0.5 else part
+    return record | parts
+
+
+def _somewhere(height: int, width: int, rng: np.random.Generator, least: float) -> tuple[slice, slice]:
+    """Rows and columns of a part."""
+    for _ in range(10):
+        area, shape = rng.uniform(least, 1) * height * width, np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3)))
+        rows, columns = round(np.sqrt(area / shape)), round(np.sqrt(area * shape))
+        if 0 < rows <= height and 0 < columns <= width:
+            top, left = rng.integers(height - rows + 1), rng.integers(width - columns + 1)
+            return slice(top, top + rows), slice(left, left + columns)
+    return _middle(height, width)
+
+
+def _middle(height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns of the largest square in the middle."""
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return slice(top, top + side), slice(left, left + side)
 
 
 def _resized(record: Record, key: str, size: int, nearest: Collection[str]) -> np.ndarray:

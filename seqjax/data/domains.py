@@ -9,7 +9,7 @@ import numpy as np
 
 from seqjax.data.augment import UNPAIRED, jitter, resize
 from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Record, SkipDamaged, Source, in_memory, open_source
+from seqjax.data.source import Record, SkipDamaged, Source, in_memory, open_source, part
 
 Sources = dict[str, Source]
 
@@ -69,7 +69,7 @@ def domain_tests(domains: Domains, sources: Sources, **share: Any) -> Iterator[M
     """All images of both domains in order, whole; without pairs, as many as the smaller domain has."""
     number = min(map(len, sources.values()))
     return eval_batches(
-        {domain: _First(source, number) for domain, source in sources.items()},
+        {domain: part(source, range(number)) for domain, source in sources.items()},
         batch_size=domains.batch,
         transform=_whole(domains),
         **share,
@@ -87,16 +87,3 @@ def first_of_domains(domains: Domains, sources: Sources, number: int) -> Record:
 
 def _whole(domains: Domains) -> functools.partial[Record] | None:
     return None if domains.load is None else functools.partial(resize, keys=("a", "b"), size=domains.crop)
-
-
-class _First:
-    """The first records of a source."""
-
-    def __init__(self, source: Source, number: int) -> None:
-        self._source, self._number = source, number
-
-    def __len__(self) -> int:
-        return self._number
-
-    def __getitem__(self, index: int, /) -> Record:
-        return self._source[index]

@@ -145,12 +145,12 @@ class Vocabulary:
         return row
 
     def decode(self, ids: Int[np.ndarray, " L"]) -> list[str]:
-        """The tokens before the first EOS, without PAD and BOS; UNK as ``<unk>``."""
+        """The tokens before the first EOS, without PAD and BOS; UNK, and ids that no token has, as ``<unk>``."""
         ids = np.asarray(ids)
         ends = np.flatnonzero(ids == EOS)
         kept = ids[: ends[0]] if len(ends) else ids
         names = SPECIAL + self.tokens
-        return [names[i] for i in kept if i not in (PAD, BOS)]
+        return [names[i if i < len(names) else UNK] for i in kept if i not in (PAD, BOS)]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it as JSON."""

@@ -2,14 +2,16 @@
 
 Of a video predictor: `copy_last`, `constant` and `mean_frame`. Of a generator of images: `gaussian_pixels`, which is
 the honest one, and `mean_of_two` and `pixel_marginals`, which are easier. Of image translation with pairs:
-`nearest_pair`.
+`nearest_pair`. Of a captioner: `told_alike`, the caption of the `nearest` training picture, and the same network
+trained `blind`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from seqjax.errors import InputError
 from seqjax.ops.image import uint8_to_unit, unit_to_signed
@@ -71,12 +73,32 @@ def mean_of_two(
     return ((images[first] + images[second]) / 2).astype(np.float32)
 
 
+def nearest(inputs: UInt8[np.ndarray, "N H W C"], queries: UInt8[Array, "B H W C"]) -> Int[Array, " B"]:
+    """Which of the inputs is nearest to each query, by squared distance of the pixels."""
+    known = jnp.asarray(inputs.reshape(len(inputs), -1), jnp.float32) / 255
+    asked = queries.reshape(len(queries), -1).astype(jnp.float32) / 255
+    # Of ‖q - k‖² the part that is the same for all k is left out.
+    return jnp.argmin(jnp.sum(known**2, axis=1)[None] - 2 * asked @ known.T, axis=1)
+
+
 def nearest_pair(
     inputs: UInt8[np.ndarray, "N H W C"], targets: UInt8[np.ndarray, "N H W D"], queries: UInt8[Array, "B H W C"]
 ) -> Float[Array, "B H W D"]:
     """The target, in [-1, 1], of the training pair whose input is nearest to each query by squared distance."""
-    known = jnp.asarray(inputs.reshape(len(inputs), -1), jnp.float32) / 255
-    asked = queries.reshape(len(queries), -1).astype(jnp.float32) / 255
-    # Of ‖q - k‖² the part that is the same for all k is left out.
-    nearest = jnp.argmin(jnp.sum(known**2, axis=1)[None] - 2 * asked @ known.T, axis=1)
-    return unit_to_signed(uint8_to_unit(jnp.asarray(targets)[nearest]))
+    return unit_to_signed(uint8_to_unit(jnp.asarray(targets)[nearest(inputs, queries)]))
+
+
+def blind(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function of networks and a batch that is given, with everything else, the image of the example before: what is
+    learned or foretold so is what can be had without looking."""
+
+    def of_others(nets: Any, batch: Mapping[str, Array], **options: Any) -> Any:
+        return function(nets, {**batch, "image": jnp.roll(batch["image"], 1, axis=0)}, **options)
+
+    return of_others
+
+
+def told_alike(ids: Int[np.ndarray, "N L"]) -> Int[np.ndarray, " L"]:
+    """The caption that occurs most often, the first in order of ids of several."""
+    captions, counts = np.unique(ids, axis=0, return_counts=True)
+    return captions[counts.argmax()]

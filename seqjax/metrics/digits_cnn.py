@@ -6,7 +6,6 @@ name stands in the name of each figure. Train it on real images only, never on g
 """
 
 import hashlib
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,19 +14,13 @@ import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from seqjax.errors import InputError
+from seqjax.metrics.classifier import Layer, fit
 from seqjax.metrics.features import FeatureNet, Features, extract, hash_weights
 from seqjax.ops.linear import affine
 
 _WIDTHS = (16, 32, 64)
 _STEPS, _BATCH, _LEARNING_RATE = 600, 64, 2e-3
 _trained: dict[str, FeatureNet] = {}
-
-
-class Layer(NamedTuple):
-    """One affine map."""
-
-    kernel: Float[Array, "... C D"]
-    bias: Float[Array, " D"]
 
 
 def train_digits_cnn(
@@ -74,7 +67,16 @@ def _train(
     init_key, batch_key = jax.random.split(jax.random.key(seed))
     classes = int(labels.max()) + 1
     params = _init(init_key, images.shape[1], images.shape[-1], classes)
-    params = _fit(params, jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32), batch_key)
+    params = fit(
+        _logits,
+        params,
+        jnp.asarray(images, jnp.float32),
+        jnp.asarray(labels, jnp.int32),
+        optimizer=optax.adam(_LEARNING_RATE),
+        steps=_STEPS,
+        batch=_BATCH,
+        key=batch_key,
+    )
     net = FeatureNet(
         name=name,
         sha256=hash_weights(params),
@@ -96,7 +98,7 @@ def _init(key: PRNGKeyArray, size: int, channels: int, classes: int) -> list[Lay
     return [Layer(draw(k, shape), jnp.zeros(shape[-1])) for k, shape in zip(keys, shapes, strict=True)]
 
 
-def _logits(params: list[Layer], images: Array) -> tuple[Array, Array]:
+def _both(params: list[Layer], images: Array) -> tuple[Array, Array]:
     """Features and logits."""
     *convolutions, hidden, out = params
     h = images
@@ -112,25 +114,9 @@ def _halve(images: Array) -> Array:
 
 
 def _extract(params: list[Layer], images: Array) -> Features:
-    features, logits = _logits(params, images.astype(jnp.float32))
+    features, logits = _both(params, images.astype(jnp.float32))
     return Features(features, jax.nn.softmax(logits))
 
 
-@jax.jit
-def _fit(params: list[Layer], images: Array, labels: Array, key: PRNGKeyArray) -> list[Layer]:
-    optimizer = optax.adam(_LEARNING_RATE)
-
-    def loss(params: list[Layer], rows: Array) -> Array:
-        logits = _logits(params, images[rows])[1]
-        return optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows]).mean()
-
-    def step(state: tuple[Any, Any], key: PRNGKeyArray) -> tuple[tuple[Any, Any], None]:
-        params, moments = state
-        gradients = jax.grad(loss)(params, jax.random.randint(key, (_BATCH,), 0, len(images)))
-        # optax takes powers of its integer step count, which strict promotion refuses.
-        with jax.numpy_dtype_promotion("standard"):
-            updates, moments = optimizer.update(gradients, moments)
-        return (optax.apply_updates(params, updates), moments), None
-
-    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), jax.random.split(key, _STEPS))
-    return params
+def _logits(params: list[Layer], images: Array) -> Array:
+    return _both(params, images)[1]

@@ -63,6 +63,7 @@ def generation_metrics(
         fd                     Fréchet distance                                    `seqjax.metrics.frechet`
         kid, kid_sd            kernel distance over subsets of at most 1,000       `seqjax.metrics.kid`
         score, score_sd        inception score over splits                         `seqjax.metrics.inception_score`
+        rarest_class           share of the images in the class that is told least often; 0 where one is never
         precision, recall      of nearest-neighbour regions                        `seqjax.metrics.precision_recall`
         density, coverage      likewise
 
@@ -88,6 +89,8 @@ def generation_metrics(
         figures: Figures = {"fd": frechet_distance(fit(features), known)}
         figures["kid"], figures["kid_sd"] = kernel_distance(features, reference, subsets=subsets, scale=scale)
         figures["score"], figures["score_sd"] = inception_score(probabilities, splits=min(splits, len(probabilities)))
+        told = np.bincount(probabilities.argmax(axis=-1), minlength=probabilities.shape[-1])
+        figures["rarest_class"] = float(told.min() / told.sum())
         figures |= precision_recall(reference, features)._asdict()
         figures |= density_coverage(reference, features)._asdict()
         return {**{net.figure(kind): value for kind, value in figures.items()}, "samples": len(features)}

@@ -49,3 +49,19 @@ class Metric(NamedTuple):
     def on(self, view: Callable[[Mapping[str, Array]], Mapping[str, Array]]) -> "Metric":
         """The same metric, which sees ``view(batch)`` where it would see the batch."""
         return self._replace(accumulate=lambda acc, outputs, batch: self.accumulate(acc, outputs, view(batch)))
+
+
+def together(**parts: Metric) -> Metric:
+    """Several metrics as one: each sees the outputs under its name, ``outputs[name]``; the figures stand side by side.
+
+    Figures and records of one name would hide each other: give each part its own.
+    """
+
+    def accumulate(acc: dict[str, Any], outputs: Mapping[str, Any], batch: Mapping[str, Array]) -> dict[str, Any]:
+        return {name: part.accumulate(acc[name], outputs[name], batch) for name, part in parts.items()}
+
+    def finish(acc: dict[str, Any]) -> Figures:
+        return {key: value for name, part in parts.items() for key, value in part.finish(acc[name]).items()}
+
+    record = {key: value for part in parts.values() for key, value in part.record.items()}
+    return Metric(lambda: {name: part.init() for name, part in parts.items()}, accumulate, finish, record)

@@ -225,6 +225,11 @@ def dropout_mask(
     return jax.random.bernoulli(key, 1 - rate, tuple(shape)).astype(dtype) / jnp.asarray(1 - rate, dtype)
 
 
+def dropped(xs: Float[Array, "..."], rate: float, key: PRNGKeyArray | None) -> Float[Array, "..."]:
+    """``m ⊙ x`` with a `dropout_mask` of the inputs' shape; the inputs themselves without a key, as at test time."""
+    return xs * dropout_mask(key, rate, xs.shape, xs.dtype) if rate and key is not None else xs
+
+
 def learned_carry(start: Tree, shape: tuple[int, ...]) -> Tree:
     """Learned initial states for a batch: each leaf ``[..., D]`` of one state, broadcast to ``[*shape, ..., D]``."""
     return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*shape, *leaf.shape)), start)

@@ -1,4 +1,5 @@
-"""Log-likelihoods of images under what a network outputs, one value per frame; the caller reduces."""
+"""Log-likelihoods of images under what a network outputs, one value per frame, and the divergence of latent
+distributions; the caller reduces."""
 
 import chex
 import jax
@@ -23,3 +24,20 @@ def bernoulli_cross_entropy(logits: Float[Array, "*B H W C"], targets: Float[Arr
     z, t = logits.astype(jnp.float32), targets.astype(jnp.float32)
     log_likelihood = t * jax.nn.log_sigmoid(z) + (1 - t) * jax.nn.log_sigmoid(-z)
     return -jnp.sum(log_likelihood, axis=(-3, -2, -1))
+
+
+def standard_normal_kl(mean: Float[Array, "*B Z"], log_deviation: Float[Array, "*B Z"]) -> Float[Array, "*B"]:
+    """``KL(N(μ, σ² I) ‖ N(0, I)) = ½ Σ_j (μ_j² + σ_j² - log σ_j² - 1)`` in nats, 0 where μ = 0 and σ = 1.
+
+    Computed and returned in float32.
+
+    Args:
+      mean: ``μ``.
+      log_deviation: ``log σ``, of the deviation and not of the variance.
+
+    Source: Kingma and Welling, *Auto-Encoding Variational Bayes*, 2014, appendix B.
+    """
+    chex.assert_equal_shape([mean, log_deviation])
+    mean, log_deviation = mean.astype(jnp.float32), log_deviation.astype(jnp.float32)
+    terms = jnp.square(mean) + jnp.exp(2 * log_deviation) - 2 * log_deviation - 1
+    return 0.5 * jnp.sum(terms, axis=-1)

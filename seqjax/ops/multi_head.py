@@ -121,13 +121,26 @@ def multi_head_attention(
     Source: Vaswani et al., *Attention Is All You Need*, 2017, section 3.2.2.
     """
     bias = params.bias
-    queries = _heads(params.query, None if bias is None else bias.query, xs)
-    if positions is not None:
-        queries = rotary(queries, positions)
-    found = dot_product_attention(queries, *memory, **options)
+    found = dot_product_attention(_queries(params, xs, positions), *memory, **options)
     flat = found.reshape(*found.shape[:-2], -1)
     outputs = flat @ params.output.reshape(flat.shape[-1], -1)
     return outputs if bias is None else outputs + jnp.broadcast_to(bias.output, outputs.shape)
+
+
+def attention_weights(
+    params: MultiHeadParams,
+    xs: Float[Array, "*B T D"],
+    memory: Memory,
+    *,
+    positions: Int[Array, "*#B T"] | None = None,
+    **options: Any,
+) -> Float[Array, "*B N T S"]:
+    """How much each head of each input sees of each key, to be looked at; arguments as of `multi_head_attention`."""
+    *batch, size, heads, _ = memory.keys.shape
+    # Attention to values that are unit vectors.
+    units = jnp.broadcast_to(jnp.eye(size, dtype=xs.dtype)[:, None], (*batch, size, heads, size))
+    found = dot_product_attention(_queries(params, xs, positions), memory.keys, units, **options)
+    return jnp.moveaxis(found, -2, -3)
 
 
 def init_cache(params: MultiHeadParams, shape: tuple[int, ...], length: int) -> Cache:
@@ -167,6 +180,11 @@ def cached_attention(
 def _xavier(key: Array, shape: tuple[int, ...], inputs: int) -> Array:
     matrix = math.prod(shape[:inputs]), math.prod(shape[inputs:])
     return initializers.glorot_uniform()(key, matrix).reshape(shape)
+
+
+def _queries(params: MultiHeadParams, xs: Array, positions: Array | None) -> Array:
+    queries = _heads(params.query, None if params.bias is None else params.bias.query, xs)
+    return queries if positions is None else rotary(queries, positions)
 
 
 def _heads(kernel: Array, bias: Array | None, xs: Array) -> Array:

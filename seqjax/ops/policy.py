@@ -78,8 +78,22 @@ def sample_gaussian(
     """
     noise = jax.random.normal(key, mean.shape, mean.dtype)
     sample = jax.lax.stop_gradient(mean + deviation * noise)
+    return sample, gaussian_log_prob(sample, mean, deviation=deviation)
+
+
+def gaussian_log_prob(
+    sample: Float[Array, "*B D"], mean: Float[Array, "*B D"], *, deviation: float
+) -> Float[Array, "*B"]:
+    """``log N(sample; mean, σ² I)``, for samples drawn elsewhere, such as in a loop: give them without a gradient.
+
+    Args:
+      sample: what was drawn.
+      mean: of the policy.
+      deviation: ``σ > 0``.
+    """
+    chex.assert_equal_shape([sample, mean])
     squares = jnp.sum(jnp.square((sample - mean) / deviation), axis=-1)
-    return sample, -0.5 * squares - mean.shape[-1] * (math.log(deviation) + 0.5 * math.log(2 * math.pi))
+    return -0.5 * squares - mean.shape[-1] * (math.log(deviation) + 0.5 * math.log(2 * math.pi))
 
 
 def score_function(

@@ -1,7 +1,7 @@
 """Optimisers as plain data: what a recipe nests in its configuration, and the optax transformation that it means."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -21,33 +21,40 @@ class Optimizer:
     networks*, 2024) makes the running mean of each kernel's gradient, as a matrix of inputs by outputs, nearly
     orthogonal, scaled by 0.2 √max(inputs, outputs) (Liu et al., *Muon is Scalable for LLM Training*, 2025, equation
     4), so that one learning rate serves it and the rule of every vector: Adam with Nesterov's momentum (Dozat, 2016).
+    AdamW is Adam whose decay stands beside the gradient's mean, θ ← θ - learning_rate · (m̂ / (√v̂ + ε) + weight_decay ·
+    θ), for kernels alone (Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, 2019, Algorithm 2).
+    SGD subtracts the gradient times the rate; Adadelta is of Zeiler, *ADADELTA: An Adaptive Learning Rate Method*,
+    2012, Algorithm 1, times the rate, which is 1 there.
     """
 
-    name: Literal["adam", "rmsprop", "muon"] = "adam"
+    name: Literal["adam", "adamw", "rmsprop", "muon", "sgd", "adadelta"] = "adam"
     """The update rule."""
     learning_rate: float = 1e-3
     """The highest learning rate of the schedule."""
-    schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """What follows the warm-up: the same rate to the end; half a cosine down to zero at the last step; or the same rate
-    for a share of the run, ``constant``, and a straight line to zero one update (or epoch) after the last."""
+    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt", "halving"] = "constant"
+    """What follows the warm-up: the same rate to the end; half a cosine down to zero at the last step; the same rate
+    for a share of the run, ``constant``, and a straight line to zero one update (or epoch) after the last; the rate
+    times √(warmup / step), the Transformer's; or the same rate for that share, and half of it after every epoch."""
     constant: float = 0.5
-    """Linear schedule: share of the run at the highest rate."""
+    """Linear and halving schedules: share of the run at the highest rate."""
     epoch: int = 1
-    """Linear schedule: steps over which the rate stays as it is, such as those of an epoch."""
+    """Linear and halving schedules: steps over which the rate stays as it is, such as those of an epoch."""
     warmup: int = 0
     """Steps over which the learning rate rises linearly from zero."""
     clip_norm: float | None = None
     """Gradients whose global norm is larger are scaled down to it."""
     weight_decay: float = 0.0
-    """L2 penalty: times the parameters, this is added to their gradient."""
+    """L2 penalty: times the parameters, this is added to their gradient. Of AdamW: see there."""
     clip_weights: float | None = None
     """Parameters are kept in [-clip_weights, clip_weights], as those of a Wasserstein critic."""
     b1: float = 0.9
     """Adam (Muon's vectors too): decay of the mean of the gradients."""
     b2: float = 0.999
     """Adam (Muon's vectors too): decay of the mean of their squares."""
+    eps: float = 1e-8
+    """Adam and Adadelta: what is added to a root that is divided by (Adadelta: within the root)."""
     decay: float = 0.9
-    """RMSProp: decay of the mean of the squared gradients."""
+    """RMSProp and Adadelta: decay of the mean of the squared gradients."""
     momentum: float = 0.95
     """Muon: decay of the mean of the gradients of kernels."""
 
@@ -61,7 +68,10 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
     rate = learning_rate(config, steps)
     match config.name:
         case "adam":
-            rule = optax.adam(rate, config.b1, config.b2)
+            rule = optax.adam(rate, config.b1, config.b2, config.eps)
+        case "adamw":
+            decay = config.weight_decay
+            rule = optax.adamw(rate, config.b1, config.b2, config.eps, weight_decay=decay, mask=_are_kernels)
         case "rmsprop":
             rule = optax.rmsprop(rate, config.decay)
         case "muon":
@@ -73,10 +83,14 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
                 muon_weight_dimension_numbers=_kernels,
                 consistent_rms=0.2,
             )
+        case "sgd":
+            rule = optax.sgd(rate)
+        case "adadelta":
+            rule = optax.adadelta(rate, config.decay, config.eps)
         case _:
-            raise InputError(f"optimizer.name: got {config.name!r}, expected 'adam', 'rmsprop' or 'muon'.")
+            raise InputError(f"optimizer.name: got {config.name!r}, expected one of {_names('name')}.")
     around = [rule]
-    if config.weight_decay:
+    if config.weight_decay and config.name != "adamw":
         around.insert(0, optax.add_decayed_weights(config.weight_decay))
     if config.clip_norm is not None:
         around.insert(0, optax.clip_by_global_norm(_positive("clip_norm", config.clip_norm)))
@@ -107,6 +121,11 @@ def _kernels(params: Any) -> Any:
     )
 
 
+def _are_kernels(params: Any) -> Any:
+    """For AdamW: neither biases nor scales of normalisations decay."""
+    return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
 def learning_rate(config: Optimizer, steps: int) -> optax.Schedule:
     """The learning rate as a function of the number of updates already made, for a run of `steps` updates."""
     if config.learning_rate <= 0:
@@ -123,12 +142,49 @@ def learning_rate(config: Optimizer, steps: int) -> optax.Schedule:
             after = optax.cosine_decay_schedule(config.learning_rate, steps - config.warmup)
         case "linear":
             after = _constant_then_linear(config, steps - config.warmup)
+        case "inverse_sqrt":
+            after = _inverse_square_root(config)
+        case "halving":
+            after = _constant_then_half(config, steps - config.warmup)
         case _:
-            raise InputError(f"optimizer.schedule: got {config.schedule!r}, expected 'constant', 'cosine' or 'linear'.")
+            raise InputError(f"optimizer.schedule: got {config.schedule!r}, expected one of {_names('schedule')}.")
     # Not optax.warmup_constant_schedule, whose rate stays zero where there are no warm-up steps.
     return optax.join_schedules(
         [optax.linear_schedule(0.0, config.learning_rate, config.warmup), after], [config.warmup]
     )
+
+
+def _inverse_square_root(config: Optimizer) -> optax.Schedule:
+    """``rate √(warmup / step)``, the step counted from the first of the run."""
+    if not config.warmup:
+        raise InputError("optimizer.warmup: got 0, and schedule='inverse_sqrt' is measured by it: give some steps.")
+    return lambda count: (
+        config.learning_rate * jnp.sqrt(config.warmup / (config.warmup + jnp.asarray(count, jnp.float32)))
+    )
+
+
+def _constant_then_half(config: Optimizer, steps: int) -> optax.Schedule:
+    """Half of the rate as soon as the share of the run is over, and half again after every epoch."""
+    _check_epochs(config)
+    level = round(config.constant * steps)
+
+    def rate(count: jax.typing.ArrayLike) -> jax.Array:
+        halvings = jnp.maximum((jnp.asarray(count, jnp.float32) - level) // config.epoch + 1, 0)
+        return config.learning_rate * jnp.exp2(-halvings)
+
+    return rate
+
+
+def _names(field: str) -> list[str]:
+    return list(get_args(Optimizer.__annotations__[field]))
+
+
+def _check_epochs(config: Optimizer) -> None:
+    if not 0 <= config.constant <= 1 or config.epoch < 1:
+        raise InputError(
+            f"optimizer.constant, optimizer.epoch: got {config.constant} and {config.epoch}, expected a share from 0 "
+            "to 1 and at least one step."
+        )
 
 
 def _constant_then_linear(config: Optimizer, steps: int) -> optax.Schedule:
@@ -136,11 +192,7 @@ def _constant_then_linear(config: Optimizer, steps: int) -> optax.Schedule:
 
     With epochs counted from 0, the rule of PyTorch's CycleGAN.
     """
-    if not 0 <= config.constant <= 1 or config.epoch < 1:
-        raise InputError(
-            f"optimizer.constant, optimizer.epoch: got {config.constant} and {config.epoch}, expected a share from 0 "
-            "to 1 and at least one step."
-        )
+    _check_epochs(config)
     epochs = -(-steps // config.epoch)
     level = round(config.constant * epochs)
 

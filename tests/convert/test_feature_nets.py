@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from convert.random_weights import random_images, random_weights
 from flax import nnx
+from nn.filled import run
 
 from seqjax.convert import inception, vgg
 from seqjax.convert.files import write_weights
@@ -106,7 +107,7 @@ def test_feature_net_has_the_names_of_the_field_for_published_weights_only(net):
 
 def test_loaders_read_files_and_pass_over_what_is_known_to_be_more(tmp_path, monkeypatch):
     make = lambda **options: VGG(options.pop("depth", 16), shrink=64, **options)  # noqa: E731
-    monkeypatch.setattr(vgg, "VGG", lambda depth, rngs: make(depth=depth, rngs=rngs))
+    monkeypatch.setattr(vgg, "VGG", lambda depth, top, rngs: make(depth=depth, top=top, rngs=rngs))
     net = small(lambda: make(rngs=nnx.Rngs(0)), vgg.table)
     weights = dump(net, vgg.table(net))
     write_weights(tmp_path / "a.safetensors", weights | {"classifier.0.weight": np.ones((2, 2), np.float32)})
@@ -115,6 +116,27 @@ def test_loaders_read_files_and_pass_over_what_is_known_to_be_more(tmp_path, mon
         np.testing.assert_array_equal(array, weights[name])
     with pytest.raises(InputError, match="not on record"):
         vgg.load_vgg(tmp_path / "a.safetensors")
+
+
+def test_dense_layers_of_vgg_are_convolutions():
+    """On the whole of an image: products with the published matrices, the map flattened channel by channel."""
+    net = small(lambda: VGG(16, top=True, shrink=64, rngs=nnx.Rngs(0)), vgg.table)
+    weights = dump(net, vgg.table(net))
+    found = run(net, lambda net, x: net(x, ["pool5", "relu6", "relu7"]), jnp.asarray(random_images(1, 224, 224, 3)))
+    assert found["pool5"].shape == (1, 7, 7, 8)
+    h = np.asarray(found["pool5"]).transpose(0, 3, 1, 2).reshape(1, -1)
+    for layer, place in (("relu6", 0), ("relu7", 3)):
+        h = np.maximum(h @ weights[f"classifier.{place}.weight"].T + weights[f"classifier.{place}.bias"], 0)
+        np.testing.assert_allclose(found[layer], h[:, None, None], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("depth", "number"), [(16, 138_357_544), (19, 143_667_240)])
+def test_vgg_has_all_published_parameters_but_those_of_the_classes(depth, number):
+    net = nnx.eval_shape(lambda: VGG(depth, top=True, rngs=nnx.Rngs(0)))
+    assert count({"net": net}) == number - 1000 * 4097
+    shapes = shapes_there(net, vgg.table(net))
+    assert shapes["classifier.0.weight"] == (4096, 25088)
+    assert shapes["classifier.3.weight"] == (4096, 4096)
 
 
 def test_loader_of_inception(tmp_path, monkeypatch, net):

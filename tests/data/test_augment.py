@@ -4,7 +4,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from seqjax.data.augment import PAIRED, UNPAIRED, jitter, middle, resize
+from seqjax.data.augment import PAIRED, UNPAIRED, crop_somewhere, jitter, middle, resize
 from seqjax.data.pipeline import train_batches
 from seqjax.errors import InputError
 
@@ -131,3 +131,42 @@ def test_the_middle_square(shape):
     np.testing.assert_array_equal(record["image"][..., 0], np.arange(36).reshape(6, 6))
     assert record["label"] == 3
     assert middle({"image": image}, keys=("image",), size=3)["image"].shape == (3, 3, 1)
+
+
+def parts(shape, number, **options):
+    """Where the corners of parts were, read from maps of rows and columns in shares of the image."""
+    rows, columns = np.meshgrid(*((np.arange(n, dtype=np.float32) + 0.5) / n for n in shape), indexing="ij")
+    found = []
+    for seed in range(number):
+        record = {"image": np.stack([rows, columns], axis=-1), "label": np.asarray(3)}
+        part = crop_somewhere(record, np.random.default_rng(seed), keys=("image",), size=8, **options)
+        assert part["label"] == 3
+        assert part["image"].shape == (8, 8, 2)
+        found.append(part["image"])
+    return np.stack(found)
+
+
+def test_random_parts_have_random_areas_and_shapes():
+    """Their sides from the slopes of the maps: areas evenly from 0.2 to 1, widths 3/4 to 4/3 of heights, all over."""
+    found = parts((120, 120), 400, least=0.2)
+    height = (found[:, 5, 4, 0] - found[:, 2, 4, 0]) * 8 / 3
+    width = (found[:, 4, 5, 1] - found[:, 4, 2, 1]) * 8 / 3
+    mirrored, width = width < 0, np.abs(width)
+    assert mirrored.mean() == pytest.approx(0.5, abs=0.08)
+    areas, shapes = height * width, np.log(width / height)
+    assert areas.min() > 0.19
+    assert 0.9 < areas.max() < 1.01
+    assert np.abs(shapes).max() == pytest.approx(np.log(4 / 3), abs=0.04)
+    small = areas < 0.5  # all shapes fit, so areas are even here
+    assert (areas[small] < 0.35).mean() == pytest.approx(0.5, abs=0.1)
+    middles = found[small][:, 3:5, 3:5].mean(axis=(1, 2))
+    assert middles.min() < 0.37
+    assert middles.max() > 0.63
+
+
+def test_where_no_part_fits_the_middle_is_taken():
+    found = parts((10, 400), 3, least=0.9)
+    np.testing.assert_allclose(found[:, :, :, 1].mean(axis=(1, 2)), 0.5, atol=1e-3)
+    assert np.ptp(found[:, 4, :, 1], axis=1).max() < 10 / 400
+    with pytest.raises(InputError, match="least=0"):
+        parts((10, 10), 1, least=0.0)

@@ -141,3 +141,9 @@ def test_one_entry_is_chosen_of_all_keys_alike():
         assert record["title"] is RECORD["title"]
         chosen.append(int(record["place"]))
     assert set(chosen) == {0, 1, 2}
+
+
+def test_ids_that_no_token_has_are_unknown():
+    """A network may know more ids than a small set has words."""
+    vocabulary = Vocabulary(("a", "b"), (2, 1))
+    assert vocabulary.decode(np.array([1, 5, 6, 99, 4, 2, 4])) == ["b", "<unk>", "<unk>", "a"]

@@ -6,8 +6,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqjax.models.generation import dcgan
+from seqjax.models.generation import dcgan, draw
+from seqjax.models.language import captioner, ctc, seq2seq, show_attend_tell, transformer
 from seqjax.models.prediction import convlstm
+from seqjax.models.recognition import ram, vit
 from seqjax.models.recurrent import memory_tasks
 from seqjax.models.translation import cyclegan, discogan, pix2pix
 
@@ -30,6 +32,20 @@ class System(NamedTuple):
     by_parts: bool = True
     """Whether devices that see their own part of a batch alone make the step of one: not with statistics of the batch,
     nor with draws for each example."""
+    by_heart: int = 60
+    """Steps in which one batch is learned."""
+    chosen: bool = False
+    """Whether the network chooses by chance, so that rounding turns a choice and the curve after it."""
+
+
+def batches(name: str, config: Any, size: int, count: int) -> list[dict[str, np.ndarray]]:
+    """So many batches of a system: the first, and others that are moved within rows of more than one number."""
+
+    def moved(k: int, x: np.ndarray) -> np.ndarray:
+        return np.roll(x, k, axis=1) if x.ndim > 1 else x
+
+    batch = SYSTEMS[name].batch(config, size)
+    return [{key: moved(k, x) for key, x in batch.items()} for k in range(count)]
 
 
 def clips(config: Any, size: int) -> dict[str, np.ndarray]:
@@ -52,6 +68,25 @@ def marked_numbers(config: Any, size: int) -> dict[str, np.ndarray]:
     return {"inputs": np.float32(np.stack([numbers, marks], axis=-1)), "targets": np.float32(targets)}
 
 
+def digits_backwards(config: Any, size: int) -> dict[str, np.ndarray]:
+    """Rows of BOS, three digits, EOS and padding, to be written backwards."""
+    source = np.array([[1, 4 + b % 10, 4 + (3 * b + 1) % 10, 4 + b // 2, 2, 0] for b in range(size)], np.int32)
+    target = source.copy()
+    target[:, 1:4] = source[:, 3:0:-1]
+    return {"source": source, "target": target}
+
+
+def sounds(config: Any, size: int) -> dict[str, np.ndarray]:
+    """Two or three labels, each heard for two frames of its own band, and silence."""
+    features, labels = np.zeros((size, 9, config.inputs), np.float32), np.zeros((size, 3), np.int32)
+    for b in range(size):
+        said = [1 + (b + k * (1 + b % 3)) % config.labels for k in range(2 + b % 2)]
+        labels[b, : len(said)] = said
+        for k, label in enumerate(said):
+            features[b, 1 + 2 * k : 3 + 2 * k, 2 * label] = 3
+    return {"features": features, "labels": labels, "length": np.full(size, 9, np.int32)}
+
+
 def stills(channels: dict[str, int], side: int) -> Callable[[Any, int], dict[str, np.ndarray]]:
     """Images by name, each a bright square on dark ground."""
 
@@ -65,6 +100,23 @@ def stills(channels: dict[str, int], side: int) -> Callable[[Any, int], dict[str
     return batch
 
 
+def labelled(side: int) -> Callable[[Any, int], dict[str, np.ndarray]]:
+    """A bright square and the number that tells where it is."""
+
+    def batch(config: Any, size: int) -> dict[str, np.ndarray]:
+        return stills({"image": 1}, side)(config, size) | {"label": np.arange(size) % 4}
+
+    return batch
+
+
+def told_images(config: Any, size: int) -> dict[str, np.ndarray]:
+    """Images of noise, each with two words of its own."""
+    rng, side = np.random.default_rng(0), config.encoder.size
+    captions = np.zeros((size, config.length + 1), np.int32)
+    captions[:, :4] = [(1, 4 + b % 5, 4 + b // 2 % 4, 2) for b in range(size)]
+    return {"image": rng.integers(256, size=(size, side, side, 3), dtype=np.uint8), "captions": captions}
+
+
 SYSTEMS = {
     "generation/dcgan": System(
         dcgan,
@@ -73,6 +125,28 @@ SYSTEMS = {
         # The Torch version at 64x64, and the paper's: by hand from the layer tables, normalisations two a channel.
         falls="loss_discriminator/loss",
         published={3_576_704 + 2_765_568: {}, 18_855_040 + 17_232_768: {"base": 128, "kernel": 5}},
+        by_parts=False,
+    ),
+    "generation/draw": System(
+        draw,
+        losses={"loss": ("draw",)},
+        batch=stills({"image": 1}, 8),
+        falls="loss/reconstruction",
+        by_heart=120,
+        # No paper prints them. By hand: two LSTMs, 4 · 256 (inputs + 256 + 1), and their first states; 2 · 100 numbers
+        # of the posterior; what is written, windows of five numbers, the first canvas.
+        published={
+            4 * 256 * (2 * 2 * 2 + 256 + 256 + 1)
+            + 4 * 256 * (100 + 256 + 1)
+            + 257 * (2 * 100 + 5 * 5 + 5 + 5)
+            + 4 * 256
+            + 28 * 28: {},
+            4 * 256 * (2 * 784 + 256 + 256 + 1)
+            + 4 * 256 * (100 + 256 + 1)
+            + 257 * (2 * 100 + 784)
+            + 4 * 256
+            + 28 * 28: {"attention": False},
+        },
         by_parts=False,
     ),
     "translation/pix2pix": System(
@@ -106,6 +180,66 @@ SYSTEMS = {
         published={2 * (5_513_856 + 2_765_568): {}},
         by_parts=False,
     ),
+    "language/captioner": System(
+        captioner,
+        losses={"loss": ("encoder", "decoder")},
+        batch=told_images,
+        # No paper prints them. VGG-16 without its classes; then by hand words, recurrent layer, image, output: Karpathy
+        # and Fei-Fei's network, and Show and Tell's.
+        published={
+            134_260_544 + 256 * 8_800 + 256 * (256 + 256 + 1) + 4096 * 256 + 257 * 8_800: {},
+            134_260_544 + 512 * 9_000 + 4 * 512 * (512 + 512 + 1) + 4096 * 512 + 513 * 9_000: {
+                **{"embedding": 512, "features": 512, "cell": "lstm", "image_feed": "word", "vocabulary": 9_000}
+            },
+        },
+    ),
+    "language/show_attend_tell": System(
+        show_attend_tell,
+        losses={"loss": ("encoder", "decoder")},
+        batch=told_images,
+        falls="loss/nll",
+        # VGG-19's convolutions, and by hand from the arrays of the released code for COCO, in its order: words, first
+        # states, LSTM (words, states, context), score, its deeper layer, gate, output layers. It has 513 more, which
+        # change nothing: a second bias of the output's hidden layer and a constant of the score.
+        published={
+            20_024_384
+            + (5_120_000 + 262_656 + 2 * 923_400 + 3_686_400 + 12_960_000 + 7_200 + 3_686_400)
+            + (921_600 + 262_144 + 2 * 512 + 262_656 + 1_801 + 922_112 + 262_144 + 5_130_000): {},
+        },
+    ),
+    "language/transformer": System(
+        transformer,
+        losses={"loss": ("transformer",)},
+        batch=digits_backwards,
+        # The paper prints 65 and 213 million. By hand: embeddings, then attention, network and norms of each block.
+        published={
+            37_000 * 512 + 6 * (4 * 512**2 + 2_099_712 + 2_048) + 6 * (8 * 512**2 + 2_099_712 + 3_072): {},
+            37_000 * 1024 + 6 * (4 * 1024**2 + 8_393_728 + 4_096) + 6 * (8 * 1024**2 + 8_393_728 + 6_144): vars(
+                transformer.Config.big()
+            ),
+        },
+        falls="loss/nll",
+        by_parts=False,  # a mean over tokens is not that of the parts' means
+    ),
+    "language/seq2seq": System(
+        seq2seq,
+        losses={"loss": ("seq2seq",)},
+        batch=digits_backwards,
+        # Sutskever et al. print 384 million. The others by hand: embeddings, encoder, decoder, attention, readout.
+        published={
+            384_112_000: vars(seq2seq.Config.sutskever()),
+            37_200_000 + 9_728_000 + 10_864_000 + 1_001_000 + 3_002_000 + 3_621_000 + 15_030_000: {},
+            100_000_000 + 32_016_000 + 36_016_000 + 2_001_000 + 2_000_000 + 50_050_000: vars(seq2seq.Config.luong()),
+        },
+        by_parts=False,  # as the Transformer
+    ),
+    "language/ctc": System(
+        ctc,
+        losses={"loss": ("recogniser",)},
+        batch=sounds,
+        # Graves et al. 2006, section 5.2.
+        published={114_662: {}},
+    ),
     "prediction/convlstm": System(
         convlstm,
         losses={"loss": ("forecaster",)},
@@ -118,6 +252,37 @@ SYSTEMS = {
             7_585_296: {},
             11_550_224: {"features": (128, 128), "kernel": 1, "input_kernel": 9},
             8_830_480: {"kernel": 1, "input_kernel": 9},
+        },
+    ),
+    "recognition/ram": System(
+        ram,
+        losses={"loss": ("recognizer",)},
+        batch=labelled(8),
+        chosen=True,
+        falls="loss/cross_entropy",
+        # No paper prints them. By hand: what and where, a glimpse of 256, the core, the next place, classes, baseline.
+        published={
+            (3 * 144 + 1) * 128 + 3 * 128 + 2 * 129 * 256 + 513 * 256 + 257 * 128 + 129 * 2 + 257 * 10 + 257: {},
+            (64 + 1) * 128 + 3 * 128 + 2 * 129 * 256 + 513 * 256 + 257 * 2 + 257 * 10 + 257: {
+                "patch": 8,
+                "scales": 1,
+                "locator": "linear",
+            },
+        },
+        by_parts=False,
+    ),
+    "recognition/vit": System(
+        vit,
+        losses={"loss": ("classifier",)},
+        batch=labelled(8),
+        # Dosovitskiy et al. 2021, Table 1, and its two smaller successors, to the parameter: as PyTorch's torchvision
+        # documents vit_b_16, vit_l_16 and vit_h_14, and timm the patch16_224 networks named tiny and small.
+        published={
+            86_567_656: {},
+            304_326_632: vit.SIZES["L"],
+            632_045_800: {"patch": 14} | vit.SIZES["H"],
+            5_717_416: vit.SIZES["Ti"],
+            22_050_664: vit.SIZES["S"],
         },
     ),
     "recurrent/memory_tasks": System(

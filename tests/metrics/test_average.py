@@ -7,6 +7,7 @@ import pytest
 
 from seqjax.errors import InputError
 from seqjax.metrics.average import average
+from seqjax.metrics.metric import together
 
 METRIC = average(("error", "hits"), lambda outputs, batch: {"error": jnp.abs(outputs), "hits": batch["hits"]})
 
@@ -31,3 +32,13 @@ def test_every_row_counts_without_weights():
 def test_nothing_seen_is_refused():
     with pytest.raises(InputError, match="average: no example"):
         METRIC.finish(METRIC.init())
+
+
+def test_metrics_together_are_each_on_its_own_output():
+    metric = together(
+        one=average(("a",), lambda outputs, batch: {"a": outputs}),
+        other=average(("b", "c"), lambda outputs, batch: {"b": 2 * outputs, "c": batch["x"]}),
+    )
+    batch = {"x": jnp.array([5.0, 9.0]), "weight": jnp.array([1.0, 0.0])}
+    acc = metric.accumulate(metric.init(), {"one": jnp.array([1.0, 7.0]), "other": jnp.array([3.0, 7.0])}, batch)
+    assert metric.finish(acc) == {"a": 1.0, "b": 6.0, "c": 5.0}

@@ -9,7 +9,8 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from seqjax.errors import InputError
-from seqjax.metrics.captions import caption_metrics, corpus_scores
+from seqjax.metrics.baselines import blind, nearest, told_alike
+from seqjax.metrics.captions import caption_metrics, corpus_scores, for_tables
 
 WORDS = ["<pad>", "<end>", "a", "dog", "cat", "runs", "sits", "?"]
 REFERENCES = {10 * i: [["a", "dog", "runs"], ["a", WORDS[2 + i % 5], "sits", "x"]] for i in range(9)}
@@ -83,3 +84,22 @@ def test_refuses_nothing_too_much_and_unknown_examples():
     acc = METRIC.accumulate(METRIC.init(), jnp.asarray(IDS[:2], jnp.int32), {"index": jnp.array([0, 5])})
     with pytest.raises(InputError, match=r"no references for batch\['index'\] \[5\]"):
         METRIC.finish(acc)
+
+
+def test_captions_that_need_no_training():
+    ids = np.array([[1, 5], [1, 7], [1, 5], [1, 7], [1, 7]])
+    np.testing.assert_array_equal(told_alike(ids), [1, 7])
+    images = np.random.default_rng(0).integers(256, size=(6, 4, 4, 3), dtype=np.uint8)
+    order = [3, 0, 5]
+    queries = jnp.asarray(np.clip(images[order].astype(int) + 2, 0, 255), jnp.uint8)
+    np.testing.assert_array_equal(nearest(images, queries), order)
+    shown = blind(lambda nets, batch, key: (nets, batch, key))(1, {"image": jnp.arange(3), "x": 5}, key=2)
+    np.testing.assert_array_equal(shown[1]["image"], [2, 0, 1])
+    assert (shown[0], shown[1]["x"], shown[2]) == (1, 5, 2)
+
+
+def test_few_columns_for_tables():
+    found = run(for_tables(METRIC), 9, METRIC.accumulate)
+    assert found == {name: EXPECTED[name] for name in ("bleu_4", "rouge_l", "cider_d", "exact")} | {
+        "bleu": [EXPECTED[f"bleu_{n}"] for n in range(1, 5)]
+    }

@@ -56,6 +56,7 @@ def expected(images):
     )
     figures = {"fd": frechet_distance(fit(features), fit(REAL))}
     figures |= {"kid": kid[0], "kid_sd": kid[1], "score": score[0], "score_sd": score[1]}
+    figures["rarest_class"] = min(np.mean(probabilities.argmax(axis=1) == k) for k in range(4))
     figures |= precision_recall(REAL, features)._asdict() | density_coverage(REAL, features)._asdict()
     return {f"linear-{name}": value for name, value in figures.items()} | {"samples": len(images)}
 

@@ -25,6 +25,11 @@ def filled(make):
 
 def run(net, call, *inputs):
     """``call(net, *inputs)`` as one program; what the network writes stays in there."""
-    parts = split({"net": net})
-    program = jax.jit(lambda params, rest, *inputs: call(merge(parts.graphs, params, rest)["net"], *inputs))
+    return run_all({"net": net}, lambda nets, *inputs: call(nets["net"], *inputs), *inputs)
+
+
+def run_all(nets, call, *inputs):
+    """The same of several networks by name."""
+    parts = split(nets)
+    program = jax.jit(lambda params, rest, *inputs: call(merge(parts.graphs, params, rest), *inputs))
     return program(parts.params, parts.rest, *inputs)

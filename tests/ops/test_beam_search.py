@@ -139,6 +139,19 @@ def test_search_stops_where_nothing_can_be_overtaken_and_earlier_if_asked():
     assert hasty == 2 < patient
 
 
+def test_a_live_hypothesis_that_may_still_overtake_is_waited_for():
+    """Two short sequences are finished, and so far the live one scores less than both; its length will make up."""
+    table = np.full((1, V, V, V), 1e-3, np.float32)
+    table[0, 0, 2], table[0, 2, 2], table[0, 2, 0] = [1e-3, 0.6, 0.4], [0.4, 0.6, 1e-3], [1e-3, 0.998, 1e-3]
+    table = np.log(table)
+    options = {"beams": 2, "length": LENGTH, "end": END, "length_penalty": 6.0}
+    found = jax.jit(lambda: beam_search(step, begin(table), START[:1], **options))()
+    expected = by_lists(table[0], 2, 2, 6.0)
+    assert [tokens for _, tokens in expected] == [(2, 0, END), (END,)]
+    assert score(log_prob(table[0], 2, (2, 0)), 2, 6.0) < score(log_prob(table[0], 2, (2, END)), 2, 6.0)
+    np.testing.assert_allclose(found.scores[0], [s for s, _ in expected], rtol=1e-5)
+
+
 def test_rows_do_not_act_on_one_another():
     whole = searched(2, 3.0)
     options = {"beams": 2, "length": LENGTH, "end": END, "pad": PAD, "length_penalty": 3.0}

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+from scipy.stats import norm
 from sklearn.metrics import log_loss
 
-from seqjax.ops.likelihood import bernoulli_cross_entropy
+from seqjax.ops.likelihood import bernoulli_cross_entropy, standard_normal_kl
 
 
 def _example():
@@ -95,3 +96,18 @@ def test_shapes_that_differ_are_refused(shape):
             bernoulli_cross_entropy(jnp.zeros((3, 4, 5, 2)), jnp.zeros(shape))
     finally:
         jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def test_divergence_from_the_standard_normal():
+    """Against numerical integration of p log p/q, dimension by dimension, and its one zero."""
+    rng = np.random.default_rng(2)
+    mean, log_deviation = rng.normal(size=(2, 3, 4)), rng.normal(0, 0.5, (2, 3, 4))
+    x = np.linspace(-30, 30, 6001)
+    expected = np.zeros((2, 3))
+    for i, j, k in np.ndindex(2, 3, 4):
+        p, q = norm(mean[i, j, k], np.exp(log_deviation[i, j, k])), norm()
+        expected[i, j] += np.sum(p.pdf(x) * (p.logpdf(x) - q.logpdf(x))) * (x[1] - x[0])
+    found = standard_normal_kl(*(jnp.asarray(a, jnp.float32) for a in (mean, log_deviation)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    np.testing.assert_array_equal(standard_normal_kl(jnp.zeros((2, 5)), jnp.zeros((2, 5))), 0)
+    assert standard_normal_kl(jnp.zeros(2, jnp.bfloat16), jnp.zeros(2, jnp.bfloat16)).dtype == jnp.float32

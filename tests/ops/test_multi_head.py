@@ -59,6 +59,19 @@ def test_causal_self_attention_equals_loops():
     np.testing.assert_allclose(jax.jit(whole)(params, XS), oracle(params, XS, XS, causal=True), rtol=1e-4, atol=1e-5)
 
 
+def test_weights_are_those_of_the_heads_sums():
+    """Against softmax in NumPy, of a memory of which row 1 has four places."""
+    params, lengths = parameters(C), jnp.asarray([6, 4])
+    memory = multi_head.project(params, MEMORY)
+    weights = multi_head.attention_weights(params, XS, memory, lengths=lengths)
+    for b, t, n in np.ndindex(B, T, N):
+        query = np.asarray(XS[b, t] @ params.query[:, n] + params.bias.query[n])
+        expected = np.zeros(S)
+        seen = np.exp([query @ k / np.sqrt(H) for k in np.asarray(memory.keys[b, : lengths[b], n // (N // K)])])
+        expected[: lengths[b]] = seen / seen.sum()
+        np.testing.assert_allclose(weights[b, n, t], expected, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"rotate": True, "window": (2, 0)}, {"alibi": alibi_slopes(N)}], ids=["plain", "rotary", "alibi"]
 )

@@ -26,35 +26,25 @@ from seqjax.train.log import read_metrics
 SYSTEM = {f"experiments.{name.replace('/', '.')}": system for name, system in SYSTEMS.items()}
 
 
-def runs_of(*recipes):
-    """Tests of each of these recipes, on one worker, which trains it once."""
-    return pytest.mark.parametrize("recipe", [of(recipe) for recipe in recipes])
-
-
-def of(recipe, *more):
-    """Parameters of a test of this recipe."""
-    return pytest.param(recipe, *more, marks=pytest.mark.xdist_group(recipe))
-
-
 # Of one player, and of several: on these is tested what the loop does, whatever the recipe.
 OF_THE_LOOP = ("experiments.prediction.convlstm", "experiments.generation.dcgan")
-EVERY, TWO = runs_of(*RECIPES), runs_of(*OF_THE_LOOP)
+EVERY, TWO = (pytest.mark.parametrize("recipe", recipes) for recipes in (RECIPES, OF_THE_LOOP))
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def data_dir(tmp_path_factory):
     """Prepared sets shared by all runs of this file."""
     return tmp_path_factory.mktemp("data")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def options(data_dir):
     """The preset that takes seconds, on these sets, in a work directory."""
     return lambda workdir: ("tiny", "--workdir", str(workdir), "--data.data-dir", str(data_dir))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def unbroken(tmp_path_factory, options):
     """The run of a recipe that nothing interrupts, on one device."""
 
@@ -156,6 +146,7 @@ def test_a_finished_run_says_so(recipe, unbroken, here):
     assert lines(workdir) == before
 
 
+@pytest.mark.faults
 @EVERY
 def test_whatever_ended_it_it_is_the_unbroken_run(recipe, unbroken, options, tmp_path):
     """SIGTERM, kill -9 at random moments, a truncated checkpoint, and the rest: parameters, optimiser, keys and every
@@ -189,7 +180,7 @@ def test_whatever_ended_it_it_is_the_unbroken_run(recipe, unbroken, options, tmp
 
 
 @pytest.mark.parametrize(
-    ("recipe", "parallel"), [of(r, p) for r in OF_THE_LOOP for p in ("jit", "pmap") if p == "jit" or SYSTEM[r].by_parts]
+    ("recipe", "parallel"), [(r, p) for r in OF_THE_LOOP for p in ("jit", "pmap") if p == "jit" or SYSTEM[r].by_parts]
 )
 def test_four_devices_give_the_curve_of_one(recipe, parallel, unbroken, here, tmp_path):
     assert here(recipe, tmp_path, "--loop.devices", 4, "--loop.parallel", parallel)[0] == 0

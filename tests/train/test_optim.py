@@ -31,12 +31,41 @@ def test_adam_is_algorithm_1_of_kingma_and_ba():
     np.testing.assert_allclose(run(Optimizer("adam", 0.1, b1=0.5, b2=0.99)), x, rtol=1e-5)
 
 
+def test_adamw_decays_kernels_beside_the_rule_and_nothing_else():
+    config, rng = Optimizer("adamw", 0.1, weight_decay=0.3), np.random.default_rng(2)
+    kernel, bias = (jnp.asarray(rng.normal(size=size), jnp.float32) for size in ((2, 3), (3,)))
+    tx = make_optimizer(config, STEPS)
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = tx.update([kernel, bias], tx.init([kernel, bias]), [kernel, bias])
+    np.testing.assert_allclose(updates[0], -0.1 * (np.sign(kernel) + 0.3 * kernel), rtol=1e-4)
+    np.testing.assert_allclose(updates[1], -0.1 * np.sign(bias), rtol=1e-4)
+
+
 def test_rmsprop_divides_by_the_root_of_the_mean_square():
     x, v = np.zeros(5), np.zeros(5)
     for g in GRADIENTS:
         v = 0.7 * v + 0.3 * g**2
         x -= 0.1 * g / np.sqrt(v + 1e-8)
     np.testing.assert_allclose(run(Optimizer("rmsprop", 0.1, decay=0.7)), x, rtol=1e-5)
+
+
+def test_adams_epsilon():
+    x, m, v = np.zeros(5), np.zeros(5), np.zeros(5)
+    for t, g in enumerate(GRADIENTS, 1):
+        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g**2
+        x -= 0.1 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 0.5)
+    np.testing.assert_allclose(run(Optimizer("adam", 0.1, eps=0.5)), x, rtol=1e-4)
+
+
+def test_sgd_and_adadelta():
+    np.testing.assert_allclose(run(Optimizer("sgd", 0.1)), -0.1 * GRADIENTS.sum(axis=0), rtol=1e-5)
+    x, v, u = np.zeros(5), np.zeros(5), np.zeros(5)
+    for g in GRADIENTS:
+        v = 0.95 * v + 0.05 * g**2
+        step = np.sqrt(u + 1e-3) / np.sqrt(v + 1e-3) * g
+        u = 0.95 * u + 0.05 * step**2
+        x -= 0.7 * step
+    np.testing.assert_allclose(run(Optimizer("adadelta", 0.7, decay=0.95, eps=1e-3)), x, rtol=1e-5)
 
 
 def test_muon_makes_a_kernel_orthogonal_and_leaves_vectors_to_adam():
@@ -90,6 +119,23 @@ def test_constant_then_linear_is_the_rule_of_pytorchs_cyclegan(epoch):
     np.testing.assert_allclose(factors[-1], 1 / 101, rtol=1e-4)
 
 
+def test_inverse_square_root_is_the_transformers():
+    """``d^-0.5 min(step^-0.5, step warmup^-1.5)``, whose peak is 6.99e-4 for 512 features and 4,000 steps."""
+    peak = 512**-0.5 * 4000**-0.5
+    assert peak == pytest.approx(6.99e-4, rel=1e-3)
+    rate = learning_rate(Optimizer(learning_rate=peak, schedule="inverse_sqrt", warmup=4000), 100_000)
+    steps = np.array([1, 400, 3999, 4000, 4001, 16_000, 99_999])
+    expected = 512**-0.5 * np.minimum(steps**-0.5, steps * 4000**-1.5)
+    np.testing.assert_allclose([float(rate(step)) for step in steps], expected, rtol=1e-4)
+
+
+def test_halving_begins_after_a_share_and_goes_on_every_epoch():
+    """Of ten epochs of 3 steps the first five at the rate, then half, a quarter, ..: Luong et al., section 4.1."""
+    rate = learning_rate(Optimizer(learning_rate=1.0, schedule="halving", constant=0.5, epoch=3), 30)
+    found = [float(rate(step)) for step in range(30)]
+    np.testing.assert_allclose(found, [1.0] * 15 + [2.0**-n for n in range(1, 6) for _ in range(3)])
+
+
 def test_decay_is_a_penalty_and_not_decoupled():
     x, v = np.full(5, 0.7), np.zeros(5)
     for g in GRADIENTS:
@@ -124,6 +170,8 @@ def test_the_schedule_drives_the_rule():
         (Optimizer(clip_norm=0.0), "optimizer.clip_norm: got 0.0"),
         (Optimizer(clip_weights=-1.0), "optimizer.clip_weights: got -1.0"),
         (Optimizer(schedule="linear", constant=1.5), "optimizer.constant, optimizer.epoch: got 1.5 and 1"),
+        (Optimizer(schedule="halving", epoch=0), "optimizer.constant, optimizer.epoch: got 0.5 and 0"),
+        (Optimizer(schedule="inverse_sqrt"), "optimizer.warmup: got 0, and schedule='inverse_sqrt'"),
     ],
 )
 def test_bad_input_is_named(config, message):

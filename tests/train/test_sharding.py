@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from laws.systems import SYSTEMS
+from laws.systems import SYSTEMS, batches
 
 from seqjax.errors import InputError
 from seqjax.nn.split import split
@@ -77,16 +77,16 @@ def test_parts_are_trained_as_the_whole(name):
 # In a game of several players rounding grows too fast to be compared.
 @pytest.mark.parametrize("name", [name for name, system in SYSTEMS.items() if len(system.losses) == 1])
 def test_systems_are_trained_in_parts_as_whole(name):
-    module, losses, batch = SYSTEMS[name].module, SYSTEMS[name].losses, SYSTEMS[name].batch
+    module, losses = SYSTEMS[name].module, SYSTEMS[name].losses
     config = module.Config.tiny()
     nets = module.build(config, nnx.Rngs(0))
     learn = alternate({p: Player(getattr(module, p), trained, optax.adam(1e-2)) for p, trained in losses.items()})
-    batches = [jax.tree.map(lambda x, seed=seed: np.roll(x, seed, axis=1), batch(config, 8)) for seed in range(3)]
+    given = batches(name, config, 8, 3)
     leaves = jax.tree_util.tree_leaves_with_path(split(nets).params)
     paths = [jax.tree_util.keystr(p, simple=True, separator="/") for p, x in leaves if any(n % 4 == 0 for n in x.shape)]
-    parts = train(learn, nets, batches, 4, [f"^{re.escape(path)}$" for path in paths])
+    parts = train(learn, nets, given, 4, [f"^{re.escape(path)}$" for path in paths])
     assert sum(not leaf.is_fully_replicated for leaf in jax.tree.leaves(parts[2].params)) == len(paths) > 0
-    np.testing.assert_allclose(parts[1], train(learn, nets, batches, 1, [])[1], rtol=2e-5)
+    np.testing.assert_allclose(parts[1], train(learn, nets, given, 1, [])[1], rtol=2e-5)
 
 
 @pytest.mark.parametrize(("devices", "expressions"), [(1, []), (4, []), (2, ["a"]), (4, ["b/kernel"])])

@@ -1,0 +1,1 @@
+"""Recipes of ``seqjax.models.language``."""

@@ -1,0 +1,260 @@
+"""Recurrent encoder-decoders: what attention is for, on strings of digits written backwards.
+
+    python -m experiments.language.seq2seq --workdir runs/seq2seq              # cpu: three systems, minutes
+    python -m experiments.language.seq2seq cpu --systems luong --data.config sort_16
+    python -m experiments.language.seq2seq paper --workdir runs/seq2seq-paper
+
+The same command starts or resumes. `cpu` trains three decoders of one size one after another, each in a directory of
+its own: "plain", which begins where the encoder ended (Sutskever et al., 2014), "bahdanau", whose state asks for its
+context before each step (Bahdanau et al., 2015), and "luong", whose state asks after it, with input feeding (Luong et
+al., 2015). `comparison.png` has their losses and where the digits of one string are looked for. `paper` is RNNsearch on
+WMT 2014 English to French with its vocabulary of 30,000 words, Adadelta and sentences of at most 50; `tiny` takes
+seconds and is what the tests run. Without `systems`, one run trains `model` in the work directory itself.
+Held out are other strings. What is measured is written freely, by beam search: the share of outputs that are right from
+first to last, and BLEU.
+
+Measured: `cpu`, seed 0, one busy CPU core, about 9 min: of 1,000 unseen strings of 16 digits plain writes none right
+(BLEU 0.271), bahdanau 100 %, luong 96.7 % (0.996). While the right digits of 512 strings are read, bahdanau's attention
+has 0.657 on the digit to write, luong's 0.994. `paper` has not been trained yet.
+"""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from matplotlib.figure import Figure
+
+from seqjax.data.sentence_pairs import (
+    Language,
+    Pairs,
+    first_pairs,
+    learn_language,
+    open_pairs,
+    pair_batches,
+    pair_tests,
+    references,
+    same_words,
+)
+from seqjax.metrics.captions import caption_metrics
+from seqjax.models.language import seq2seq
+from seqjax.nn.split import split
+from seqjax.ops.tokens import BOS
+from seqjax.train.command import main
+from seqjax.train.comparison import run_several
+from seqjax.train.evaluate import Evaluation, Predict, Sampling, compile_sampling
+from seqjax.train.experiment import Experiment, run_experiment
+from seqjax.train.loop import Loop
+from seqjax.train.mesh import this_process
+from seqjax.train.optim import Optimizer, make_optimizer
+from seqjax.train.plot import picture
+from seqjax.train.restore import restore
+from seqjax.train.step import Learner, minimise
+
+System = Literal["plain", "bahdanau", "luong"]
+METRICS = ("exact", "bleu_4")
+
+OPTIONS: dict[System, dict[str, Any]] = {
+    "plain": {"encoder": "forward", "score": "none", "readout": "linear", "query": "current"},
+    "bahdanau": {"encoder": "bidirectional", "score": "additive", "readout": "maxout", "query": "previous"},
+    "luong": {
+        **{"encoder": "bidirectional", "score": "general", "readout": "tanh", "query": "current"},
+        "input_feeding": True,
+    },
+}
+"""What sets the systems of a comparison apart."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The recipe."""
+
+    model: seq2seq.Config = seq2seq.Config(
+        vocabulary=14,
+        source_vocabulary=None,
+        embedding=32,
+        cell="gru",
+        features=96,
+        alignment=96,
+        readout_features=96,
+        beams=4,
+        extra=2,
+    )
+    """The network."""
+    data: Pairs = Pairs()
+    """The pairs."""
+    optimizer: Optimizer = Optimizer(learning_rate=2e-3, clip_norm=1.0)
+    """The optimiser."""
+    loop: Loop = Loop(steps=600, log_every=20, save_every=100)
+    """Length and cadences of training."""
+    seed: int = 0
+    """Of the parameters, the order of the pairs, dropout and draws."""
+    systems: tuple[System, ...] = ()
+    """Systems to train one after another, each in workdir/<system>, and to draw side by side: the model, changed."""
+    workdir: str = "runs/seq2seq"
+    """Where the run keeps everything; a run that is there already is continued."""
+    allow_change: tuple[str, ...] = ()
+    """Fields that may differ from those of the run that is already there, such as loop.steps."""
+
+
+PRESETS = {
+    "cpu": Config(systems=("plain", "bahdanau", "luong")),
+    "paper": Config(
+        model=seq2seq.Config(),
+        data=Pairs(
+            name="wmt14_translate",
+            config="fr-en",
+            source="en",
+            target="fr",
+            tokenizer="13a",
+            length=52,
+            bounds=(12, 22, 32, 42, 52),
+            batch=80,
+            in_memory=False,
+        ),
+        optimizer=Optimizer("adadelta", learning_rate=1.0, decay=0.95, eps=1e-6, clip_norm=1.0),
+        loop=Loop(steps=667_000, log_every=100, evaluate_every=50_000, sample_every=50_000, save_every=2_000),
+        workdir="runs/seq2seq-paper",
+    ),
+    "tiny": Config(
+        model=dataclasses.replace(seq2seq.Config.tiny(), vocabulary=100),
+        data=Pairs(config="tiny", length=12, batch=8),
+        optimizer=Optimizer(),
+        loop=Loop(steps=40, log_every=1, evaluate_every=20, sample_every=20, save_every=5),
+        workdir="runs/seq2seq-tiny",
+    ),
+}
+
+
+def run(config: Config) -> None:
+    """Train one system, or each of several and compare them."""
+    if not config.systems:
+        return run_experiment(config, functools.partial(prepare, config))
+    runs: dict[str, Config] = {system: alone(config, system) for system in config.systems}
+    return run_several(
+        runs,
+        prepare,
+        workdir=config.workdir,
+        title=f"{config.data.name} {config.data.config}",
+        plot=functools.partial(plot, runs),
+    )
+
+
+def alone(config: Config, system: System) -> Config:
+    """The run of one of several systems."""
+    model, workdir = dataclasses.replace(config.model, **OPTIONS[system]), str(Path(config.workdir) / system)
+    return dataclasses.replace(config, model=model, systems=(), workdir=workdir)
+
+
+def prepare(config: Config) -> Experiment:
+    """The experiment, its data sets open."""
+    pairs, language = config.data, languages(config)
+    train, test = open_pairs(pairs, language, "train"), open_pairs(pairs, language, pairs.test)
+
+    def batches(step: int) -> Any:
+        calls = config.loop.steps_per_call
+        return pair_batches(pairs, train, seed=config.seed, start_step=step, steps_per_call=calls, **this_process())
+
+    length = pairs.length + config.model.extra
+    known = references(pairs, language, pairs.test)
+    metric = caption_metrics(known, language.words, length=length, tokenization=language.name).only(*METRICS)
+    return Experiment(
+        learner(config),
+        functools.partial(build, config),
+        batches,
+        Evaluation(seq2seq.predict, metric, lambda: pair_tests(pairs, test, **this_process())),
+        Sampling(look, first_pairs(test, 4), functools.partial(draw, language)),
+        functools.partial(baselines, config, language),
+        higher_is_better=METRICS,
+        sources=(train, test),
+    )
+
+
+def languages(config: Config) -> Language:
+    """What makes ids of texts, kept in the work directory."""
+    model, keep = config.model, Path(config.workdir).expanduser() / "vocabulary.json"
+    sizes = (model.vocabulary,) if model.source_vocabulary is None else (model.source_vocabulary, model.vocabulary)
+    return learn_language(config.data, sizes, keep=keep)
+
+
+def build(config: Config, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
+    """The networks."""
+    return dict(seq2seq.build(config.model, rngs))
+
+
+def learner(config: Config) -> Learner:
+    """How they are trained."""
+    return minimise(seq2seq.loss, make_optimizer(config.optimizer, config.loop.steps))
+
+
+def baselines(config: Config, language: Language) -> dict[str, Predict]:
+    """What can be had without training."""
+    table = jnp.asarray(same_words(language))
+
+    def copy(_: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+        return jnp.pad(table[batch["source"][:, 1:]], ((0, 0), (0, config.model.extra + 1)))
+
+    return {"the source itself": copy}
+
+
+def look(nets: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """What is written, and where each step looks before it writes, ``[B, T, S]``; nowhere without attention."""
+    written = seq2seq.predict(nets, dict(batch))
+    read = jnp.concatenate([jnp.full_like(written[:, :1], BOS), written[:, :-1]], axis=1)
+    return written, nets["seq2seq"](batch["source"], read)[1]
+
+
+def draw(
+    language: Language, outputs: tuple[np.ndarray, np.ndarray], batch: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Alignments of the first four pairs: written tokens downwards, source tokens to the right."""
+    figure = Figure(figsize=(9, 9), layout="constrained")
+    panels = list(figure.subplots(2, 2).flat)
+    for axes, written, weights, source in zip(panels, *outputs, batch["source"], strict=False):
+        align(axes, language, source, written, weights)
+    return {"alignment": picture(figure)}
+
+
+def align(axes: Any, language: Language, source: np.ndarray, written: np.ndarray, weights: np.ndarray) -> None:
+    """One matrix of attention."""
+    columns = [*language.vocabularies[0].decode(source), "<eos>"]
+    rows = [*language.vocabularies[1].decode(written), "<eos>"][: len(written)]
+    axes.imshow(weights[: len(rows), 1 : 1 + len(columns)], vmin=0, vmax=1, cmap="magma")
+    axes.set_xticks(range(len(columns)), columns, rotation=90, fontsize="small")
+    axes.set_yticks(range(len(rows)), rows, fontsize="small")
+
+
+def seen_first(outputs: tuple[np.ndarray, np.ndarray], batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What `look` saw of the first pair."""
+    return {name: array[0] for name, array in zip(("written", "weights"), outputs, strict=True)}
+
+
+def plot(runs: Mapping[str, Config], lines: Mapping[str, list[dict[str, Any]]], found: Any) -> np.ndarray:
+    """The losses, and one held-out string under every system that looks."""
+    seeing = {system: one for system, one in runs.items() if one.model.score != "none"}
+    figure = Figure(figsize=(5 * (1 + len(seeing)), 4.6), dpi=120, layout="constrained")
+    left, *panels = figure.subplots(1, 1 + len(seeing), squeeze=False)[0]
+    for system, all_lines in lines.items():
+        train = [line for line in all_lines if line["kind"] == "train"]
+        left.semilogy([line["step"] for line in train], [line["loss"] for line in train], label=system)
+    left.set(xlabel="step", ylabel="training loss, nats per token")
+    left.legend()
+    for axes, (system, one) in zip(panels, seeing.items(), strict=True):
+        _, nets = restore(one.workdir, sys.modules[__name__])
+        language = languages(one)
+        batch = first_pairs(open_pairs(one.data, language, one.data.test), 1)
+        parts = split(nets)
+        seen = compile_sampling(Sampling(look, batch, seen_first), parts.graphs)(parts.params, parts.rest)
+        align(axes, language, batch["source"][0], seen["written"], seen["weights"])
+        axes.set_title(system)
+    return picture(figure)
+
+
+if __name__ == "__main__":
+    main(run, PRESETS, doc=__doc__)

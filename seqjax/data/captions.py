@@ -1,0 +1,109 @@
+"""Images with captions as a captioner reads them: one caption for each image, as ids; and all of them as references."""
+
+import dataclasses
+import functools
+from typing import Any, Literal
+
+import numpy as np
+
+from seqjax.data.augment import middle
+from seqjax.data.source import Record, SkipDamaged, Source, in_memory, mapped, open_source
+from seqjax.data.text import CAPTIONS, ChooseOne, TextToIds, Vocabulary, texts, training_vocabulary
+
+REFERENCES = 5
+"""Captions of an image that a text is judged by, the first ones; COCO has more of some images."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Captioned:
+    """Which images and captions."""
+
+    name: str = "scenes"
+    """Data set: scenes, karpathy_captions, or coco_captions of the TFDS catalogue."""
+    config: str | None = "two"
+    """Configuration of the data set; its own default if None."""
+    train: str = "train"
+    """Split to learn from; train+restval of COCO."""
+    test: str = "test"
+    """Split that is held out, or a part of one, such as test[:500]."""
+    data_dir: str | None = None
+    """Where prepared sets are; TFDS's own choice if None."""
+    said: Literal["first", "any"] = "first"
+    """Which of an image's captions is learned from: always the first, or any, by chance. Scenes have one form of the
+    first."""
+    least: int = 1
+    """How often a word has to stand in the captions of the training split to be known."""
+    side: int | None = None
+    """Side to which the middle square of each image is brought; None leaves them as they are."""
+    in_memory: bool = True
+    """Whether the training images are kept in memory."""
+    batch: int = 64
+    """Images per optimiser step, over all devices."""
+    damaged: float = 0.01
+    """Largest share of a split that may be damaged on disk; such images are skipped and named."""
+
+
+def open_split(data: Captioned, split: str) -> Source:
+    """The records of one split, as they were written."""
+    return SkipDamaged(open_source(data.name, split=split, config=data.config, data_dir=data.data_dir), data.damaged)
+
+
+def vocabulary(data: Captioned, largest: int) -> Vocabulary:
+    """The words of the training split's captions, the most frequent of them if they are more than ``largest``."""
+    return training_vocabulary(
+        data.name,
+        keys=("captions",),
+        tokenizer=CAPTIONS,
+        split=data.train,
+        config=data.config,
+        data_dir=data.data_dir,
+        least=data.least,
+        largest=largest,
+    )
+
+
+def references(source: Source) -> dict[int, list[list[str]]]:
+    """The first captions of each image as tokens, by its number."""
+    records = (source[i] for i in range(len(source)))
+    return {int(r["index"]): [CAPTIONS.split(text) for text in texts(r["captions"])[:REFERENCES]] for r in records}
+
+
+def captioned(data: Captioned, source: Source, known: Vocabulary, length: int) -> Source:
+    """The records with ids.
+
+    Args:
+      data: whose ``side`` and ``in_memory`` count here.
+      source: of `open_split`.
+      known: the vocabulary.
+      length: of a row, BOS and EOS among them.
+
+    Returns:
+      "image"; "captions", int32 ``[N, length]``; "index"; and, of sets that have them, "boxes".
+    """
+    as_ids = TextToIds(known, CAPTIONS, {"captions": length})
+    found = mapped(source, functools.partial(_with_ids, data, as_ids))
+    return in_memory(found) if data.in_memory else found
+
+
+def first_caption(record: Record) -> Record:
+    """The record with the first of its captions alone."""
+    return record | {"captions": np.asarray(record["captions"][0])}
+
+
+def some(source: Source, number: int) -> Record:
+    """The first records as one batch, one caption each."""
+    records = [first_caption(source[i]) for i in range(min(number, len(source)))]
+    return {name: np.stack([record[name] for record in records]) for name in records[0]}
+
+
+def choice(data: Captioned) -> dict[str, Any]:
+    """Options of ``train_batches`` by which each image has one caption."""
+    return {"transform": first_caption} if data.said == "first" else {"augment": ChooseOne(("captions",))}
+
+
+def _with_ids(data: Captioned, as_ids: TextToIds, record: Record) -> Record:
+    kept: Record = {key: record[key] for key in ("image", "captions", "index", "boxes") if key in record}
+    kept = kept if data.side is None else middle(kept, keys=("image",), size=data.side)
+    found = as_ids(kept)
+    del found["captions_length"]
+    return found

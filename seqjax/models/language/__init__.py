@@ -1,0 +1,1 @@
+"""Sequences of words, digits and sounds from sequences."""

@@ -1,0 +1,109 @@
+"""Several runs of one recipe by one command: each in a directory of its own, their figures and curves side by side."""
+
+import functools
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+from rich.table import Table
+
+from seqjax.train.experiment import Experiment, run_experiment
+from seqjax.train.files import replace_file
+from seqjax.train.log import read_metrics, to_json
+from seqjax.train.media import write_png
+from seqjax.train.plot import picture
+from seqjax.train.progress import show
+from seqjax.train.report import read_report
+
+Lines = Mapping[str, list[dict[str, Any]]]
+"""Of ``metrics.jsonl``, by run."""
+Found = Mapping[str, Mapping[str, Any]]
+"""Figures by baseline and run."""
+
+
+def training_curves(lines: Lines, found: Found, *, curve: str = "loss", label: str = "training loss") -> np.ndarray:
+    """A metric of training over the steps, a line for each run.
+
+    Args:
+      lines: of the runs.
+      found: what they reach.
+      curve: the metric.
+      label: what it is.
+    """
+    figure = Figure(figsize=(6, 4), dpi=120, layout="constrained")
+    axes = figure.subplots()
+    for name, all_lines in lines.items():
+        train = [line for line in all_lines if line["kind"] == "train"]
+        axes.plot([line["step"] for line in train], [line[curve] for line in train], label=name)
+    axes.set(xlabel="step", ylabel=label)
+    axes.legend()
+    return picture(figure)
+
+
+def run_several(
+    runs: Mapping[Any, Any],
+    prepare: Callable[[Any], Experiment],
+    *,
+    workdir: str,
+    title: str,
+    more: Callable[[Any], Mapping[str, Any]] = lambda config: {},
+    plot: Callable[[Lines, Found], np.ndarray] = training_curves,
+) -> None:
+    """Train one after another, print a table, and leave ``comparison.json`` and ``comparison.png`` in ``workdir``.
+
+    Runs that are finished are not run again. The baselines of the first stand for all: they are of the same data.
+
+    Args:
+      runs: configurations by name, each with a work directory of its own.
+      prepare: ``prepare(config)``, as of `run_experiment`.
+      workdir: where the comparison is put.
+      title: of the table.
+      more: ``more(config)``, figures of a finished run beside those of its report.
+      plot: ``plot(lines, found)``, what is drawn.
+    """
+    for name, config in runs.items():
+        show(f"\n{name}: {config.workdir}")
+        run_experiment(config, functools.partial(prepare, config))
+    if jax.process_index() == 0:
+        places = {name: config.workdir for name, config in runs.items()}
+        compare(places, workdir=workdir, title=title, more={name: more(run) for name, run in runs.items()}, plot=plot)
+
+
+def compare(
+    runs: Mapping[str, str],
+    *,
+    workdir: str,
+    title: str,
+    more: Found | None = None,
+    plot: Callable[[Lines, Found], np.ndarray] = training_curves,
+) -> None:
+    """The part of `run_several` after the runs, of which the work directories are given.
+
+    Raises:
+      InputError: a run left no report.
+    """
+    place, places = Path(workdir).expanduser(), {name: Path(run).expanduser() for name, run in runs.items()}
+    reports = {name: read_report(run) for name, run in places.items()}
+    lines = {name: read_metrics(run / "metrics.jsonl") for name, run in places.items()}
+    found = dict(next(iter(reports.values()))["baselines"])
+    found |= {name: {**report["metrics"], **(more or {}).get(name, {})} for name, report in reports.items()}
+    content = {name: to_json(figures) for name, figures in found.items()}
+    replace_file(place / "comparison.json", (json.dumps(content, indent=2) + "\n").encode())
+    write_png(place / "comparison.png", plot(lines, found))
+    show(_tabulate(title, found))
+    show(f"{place / 'comparison.png'}")
+
+
+def _tabulate(title: str, found: Found) -> Table:
+    *_, figures = found.values()
+    metrics = [name for name, value in figures.items() if not isinstance(value, list)]
+    table = Table("", title=title, box=None)
+    for metric in metrics:
+        table.add_column(metric, justify="right")
+    for name, values in found.items():
+        table.add_row(name, *(f"{values[metric]:.4g}" if metric in values else "" for metric in metrics))
+    return table

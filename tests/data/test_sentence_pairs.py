@@ -1,0 +1,91 @@
+"""Pairs as ids against the texts that they are made from."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from seqjax.data.sentence_pairs import (
+    Pairs,
+    first_pairs,
+    learn_language,
+    open_pairs,
+    pair_batches,
+    pair_tests,
+    references,
+)
+from seqjax.data.source import open_source
+from seqjax.data.text import BOS, EOS, PAD, UNK, texts
+from seqjax.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory):
+    return Pairs(config="tiny", data_dir=str(tmp_path_factory.mktemp("data")), length=14, batch=8)
+
+
+def raw(pairs, split, side):
+    source = open_source(pairs.name, split=split, config=pairs.config, data_dir=pairs.data_dir)
+    return [texts(source[i][side])[0] for i in range(len(source))]
+
+
+@pytest.mark.parametrize(("sizes", "subwords"), [((200,), 0), ((200, 150), 0), ((100,), 40)])
+def test_ids_are_the_texts(pairs, sizes, subwords):
+    pairs = dataclasses.replace(pairs, subwords=subwords, length=14 if not subwords else 60)
+    language = learn_language(pairs, sizes)
+    assert (language.vocabularies[0] is language.vocabularies[1]) is (len(sizes) == 1)
+    assert all(len(v) <= size for v, size in zip(language.vocabularies, sizes, strict=False))
+    source = open_pairs(pairs, language, "train")
+    for i, text in enumerate(raw(pairs, "train", "target")):
+        row = source[i]["target"]
+        assert source[i]["index"] == i
+        assert (row[0], row.dtype, row.shape) == (BOS, np.int32, (pairs.length,))
+        assert row[source[i]["target_length"] - 1] == EOS
+        assert not (row == UNK).any()
+        assert language.words(row) == text.split()
+    first = language.vocabularies[0].decode(source[0]["source"])
+    assert first == language.pieces(raw(pairs, "train", "source")[0])
+
+
+def test_words_of_held_out_pairs_may_be_unknown(pairs):
+    """Ids are of the training split alone, references are text."""
+    language = learn_language(pairs, (30, 30))
+    known = set(language.vocabularies[1].tokens)
+    assert known <= {word for text in raw(pairs, "train", "target") for word in text.split()}
+    expected = references(pairs, language, "test")
+    assert expected == {i: [text.split()] for i, text in enumerate(raw(pairs, "test", "target"))}
+    source = open_pairs(pairs, language, "test")
+    for i, (words,) in expected.items():
+        assert language.words(source[i]["target"]) == [w if w in known else "<unk>" for w in words]
+
+
+def test_what_was_learned_is_kept(pairs, tmp_path):
+    pairs = dataclasses.replace(pairs, subwords=20)
+    one = learn_language(pairs, (100,), keep=tmp_path / "vocabulary.json")
+    again = learn_language(dataclasses.replace(pairs, name="not there"), (100,), keep=tmp_path / "vocabulary.json")
+    assert again == one
+    assert [path.name for path in tmp_path.iterdir()] == ["vocabulary.json"]
+
+
+def test_batches_with_buckets_and_without(pairs):
+    language = learn_language(pairs, (200,))
+    source = open_pairs(pairs, language, "train")
+    start = {"seed": 0, "start_step": 0, "steps_per_call": 1}
+    batch = next(iterator := pair_batches(pairs, source, **start))
+    iterator.close()
+    assert batch["source"].shape == batch["target"].shape == (8, 14)
+    bucketed = pair_batches(dataclasses.replace(pairs, bounds=(9, 14)), source, **start)
+    lengths = {next(bucketed)["target"].shape[1] for _ in range(6)}
+    bucketed.close()
+    assert lengths == {9, 14}
+    tests = list(pair_tests(pairs, open_pairs(pairs, language, "test")))
+    assert np.concatenate([batch["index"] for batch in tests]).tolist() == list(range(16))
+    assert first_pairs(source, 3)["source"].shape == (3, 14)
+    assert (first_pairs(source, 3)["source"] == PAD).any()
+
+
+def test_what_is_not_there_is_refused_by_name(pairs):
+    with pytest.raises(InputError, match="transduction has no texts \\['pt'\\], but"):
+        learn_language(dataclasses.replace(pairs, source="pt"), (9,))
+    with pytest.raises(InputError, match="tokenizer='words' is unknown"):
+        learn_language(dataclasses.replace(pairs, tokenizer="words"), (9,))

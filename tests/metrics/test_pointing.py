@@ -1,0 +1,38 @@
+"""Attention in boxes, counted pixel by pixel."""
+
+import itertools
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from seqjax.metrics.pointing import box_attention
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(4, 4, 32), (3, 2, 12), (14, 14, 28)])
+def test_mass_and_peak_against_a_loop_over_pixels(height, width, size):
+    """Each pixel has the weight of its place over the place's pixels; a box has that of its pixels."""
+    weights = RNG.dirichlet(np.ones(height * width), size=(2, 3)).reshape(2, 3, height, width)
+    corners = np.sort(RNG.integers(0, size + 1, size=(2, 3, 2, 2)), axis=2)
+    boxes = corners.reshape(2, 3, 4)
+    mass, peak = box_attention(jnp.asarray(weights, jnp.float32), jnp.asarray(boxes), size=size)
+    rows, columns = size // height, size // width
+    for index in itertools.product(range(2), range(3)):
+        pixels = np.kron(weights[index], np.ones((rows, columns)) / (rows * columns))
+        top, left, bottom, right = boxes[index]
+        np.testing.assert_allclose(mass[index], pixels[top:bottom, left:right].sum(), rtol=1e-5, atol=1e-7)
+        row, column = np.unravel_index(weights[index].argmax(), (height, width))
+        inside = np.zeros((size, size))
+        inside[top:bottom, left:right] = 1
+        place = inside[row * rows : (row + 1) * rows, column * columns : (column + 1) * columns]
+        assert bool(peak[index]) == (place.mean() >= 0.5)
+
+
+def test_a_place_that_fills_its_box():
+    weights = jnp.zeros((4, 4)).at[1, 2].set(0.7).at[0, 0].set(0.3)
+    mass, peak = box_attention(weights, jnp.array([8, 16, 16, 24]), size=32)
+    np.testing.assert_allclose(mass, 0.7, rtol=1e-6)
+    assert peak == 1
+    assert box_attention(weights, jnp.array([0, 0, 8, 8]), size=32)[1] == 0

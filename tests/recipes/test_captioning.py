@@ -1,0 +1,81 @@
+"""What the captioning recipes do beside training: published weights, networks that stay as they are, who is named."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from experiments.language import captioner, show_attend_tell
+from seqjax.data.text import Vocabulary
+from seqjax.errors import InputError
+from seqjax.nn.image_encoder import EncoderConfig
+from seqjax.nn.vgg import VGG
+
+BOTH = pytest.mark.parametrize("recipe", [captioner, show_attend_tell], ids=lambda r: r.__name__.split(".")[-1])
+
+
+def tiny(recipe, **options):
+    return dataclasses.replace(recipe.PRESETS["tiny"], **options)
+
+
+@BOTH
+def test_a_network_that_stays_at_random_weights_is_refused(recipe):
+    with pytest.raises(InputError, match=r"vgg: none came.*--no-frozen"):
+        nnx.eval_shape(lambda: recipe.build(tiny(recipe, frozen=True), nnx.Rngs(0)))
+
+
+@BOTH
+def test_published_weights_take_the_place_of_random_ones(recipe, monkeypatch):
+    asked = []
+
+    def load(path, depth, *, top):
+        asked.append((path, depth, top))
+        return VGG(depth, top=top, shrink=64, rngs=nnx.Rngs(0))
+
+    monkeypatch.setattr(recipe, "load_vgg", load)
+    model = dataclasses.replace(tiny(recipe).model, encoder=EncoderConfig(net="vgg16", layer="relu7"))
+    config = tiny(recipe, model=model, vgg="file.pth", frozen=True)
+    nets = nnx.eval_shape(lambda: recipe.build(config, nnx.Rngs(0)))
+    assert asked == [("file.pth", 16, True)]
+    assert nets["encoder"].vgg.conv5_3.kernel.shape == (3, 3, 8, 8)
+
+
+@BOTH
+def test_a_frozen_network_is_no_ones_to_train(recipe):
+    nets = nnx.eval_shape(lambda: recipe.build(tiny(recipe), nnx.Rngs(0)))
+    for frozen in (False, True):
+        learner = recipe.learner(tiny(recipe, frozen=frozen))
+        state = jax.eval_shape(lambda key, learner=learner: learner.init(nets, key), jax.random.key(0))
+        ((adam, *_),) = state.opt.values()
+        assert set(adam.mu) == ({"decoder"} if frozen else {"encoder", "decoder"})
+
+
+def test_attention_counts_before_the_words_for_shapes():
+    """Two objects in cells of 8 pixels; before the word of the first all attention is on it, before that of the second
+    a quarter, the rest on the first."""
+    known = Vocabulary(("a", "circle", "cross", "red", "square", "triangle"), (1,) * 6)
+    ids = known.encode(["a", "red", "cross", "a", "red", "circle"], 9)[None]
+    weights = np.full((1, 8, 4, 4), 1 / 16)
+    weights[0, [2, 5]] = 0
+    weights[0, 2, 1, 3] = 1
+    weights[0, 5, [1, 2], [3, 0]] = 0.75, 0.25
+    boxes = np.array([[[8, 24, 16, 32], [16, 0, 24, 8]]], np.int32)
+    batch = {"captions": jnp.asarray(ids), "boxes": jnp.asarray(boxes)}
+    config = show_attend_tell.PRESETS["tiny"]
+    found = show_attend_tell.on_objects(config, known, jnp.asarray(weights, jnp.float32), batch)
+    np.testing.assert_allclose(found["on_object"], [(1 + 0.25) / 2], rtol=1e-6)
+    np.testing.assert_allclose(found["peak"], [(1 + 0) / 2], rtol=1e-6)
+
+
+def test_variants_are_runs_of_their_own():
+    config = dataclasses.replace(show_attend_tell.PRESETS["cpu"], workdir="runs/x")
+    for variant in config.variants:
+        one = show_attend_tell.alone(config, variant)
+        assert one.model.attention == ("soft" if variant == "blind" else variant)
+        assert (one.blind, one.variants, one.workdir) == (variant == "blind", (), f"runs/x/{variant}")
+    systems = captioner.PRESETS["cpu"].systems
+    feeds = {system: captioner.alone(captioner.PRESETS["cpu"], system).model.image_feed for system in systems}
+    assert feeds == {"karpathy": "first", "show_and_tell": "word", "blind": "first"}

@@ -1,0 +1,50 @@
+"""The recipe of the recurrent attention model: its images, figures and pictures."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.recognition import ram as recipe
+
+TINY = recipe.PRESETS["tiny"]
+
+
+def test_training_images_are_put_together_anew():
+    digits = np.full((3, 8, 8), 200, np.uint8)
+    data = dataclasses.replace(TINY.data, pieces=2)
+    record = {"image": digits[0][..., None], "label": np.int64(3), "index": np.int64(0)}
+    made = [recipe.put_somewhere(data, digits, record, np.random.default_rng(seed)) for seed in range(4)]
+    assert {image["image"].shape for image in made} == {(24, 24, 1)}
+    assert len({image["image"].tobytes() for image in made}) == 4
+    assert all(image.keys() == {"image", "label"} and image["label"] == 3 for image in made)
+
+
+def test_errors_in_percent_and_the_distance_to_the_digit():
+    """Two paths: one comes to the digit's middle, 4 pixels right of and below its corner, one nearest 3 and 4 off."""
+    wrong, right = jax.nn.one_hot(jnp.array([[1, 0], [1, 2]]), 3)
+    middles = np.array([[4 + 6, 4 + 2], [4 + 3 + 0, 4 + 4 + 9]])  # x, y
+    places = jnp.stack([jnp.asarray(m / 12 - 1, jnp.float32) for m in (middles + 6, middles)], axis=1)
+    outputs = {"still": right, "drawn": wrong, "shuffled": wrong, "places": places}
+    batch = {"label": jnp.array([1, 2]), "corner": jnp.array([[2, 6], [9, 0]])}
+    found = recipe.measure(TINY, outputs, batch)
+    assert {name: value.tolist() for name, value in found.items() if name != "distance"} == {
+        "error": [0, 0],
+        "error_drawn": [0, 100],
+        "error_shuffled": [0, 100],
+    }
+    np.testing.assert_allclose(found["distance"], [0, 5], atol=1e-4)
+    assert recipe.names(TINY) == tuple(found)
+
+
+def test_boxes_are_what_the_retina_sees():
+    """Against the retina: the patch is the image between the edges."""
+    from seqjax.ops.glimpse import retina
+
+    model = dataclasses.replace(TINY.model, size=24, patch=5)
+    image = np.random.default_rng(0).random((1, 24, 24, 1)).astype(np.float32)
+    for place in ([0.0, 0.0], [0.31, -0.2], [-0.4, 0.44]):
+        left, top, right, bottom = recipe.edges(model, np.array([place]), 0)[0].astype(int)
+        seen = retina(jnp.asarray(image), jnp.asarray([place]), size=5)[0, 0]
+        np.testing.assert_array_equal(seen, image[0, top:bottom, left:right])

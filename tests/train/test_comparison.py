@@ -1,0 +1,47 @@
+"""Runs side by side, from reports written here."""
+
+import json
+
+import pytest
+from PIL import Image
+
+from seqjax.errors import InputError
+from seqjax.train.comparison import compare
+
+
+def finished(path, **metrics):
+    path.mkdir()
+    content = {"metrics": metrics, "baselines": {"nothing": {"loss": 3.0, "hits": "nan"}}}
+    (path / "report.json").write_text(json.dumps(content))
+    lines = [{"step": step, "kind": "train", "loss": 1 / step} for step in (1, 2, 3)]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return str(path)
+
+
+def test_a_row_for_each_baseline_and_run_and_a_curve_for_each_run(tmp_path, capsys):
+    runs = {
+        "first": finished(tmp_path / "a", loss=1.25, hits=0.5, by_lag=[1.0, 2.0]),
+        "second": finished(tmp_path / "b", loss=2.5, hits=0.25, by_lag=[1.0, 3.0]),
+    }
+    compare(runs, workdir=str(tmp_path), title="both")
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert content == {
+        "nothing": {"loss": 3.0, "hits": "nan"},
+        "first": {"loss": 1.25, "hits": 0.5, "by_lag": [1.0, 2.0]},
+        "second": {"loss": 2.5, "hits": 0.25, "by_lag": [1.0, 3.0]},
+    }
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert rows[:5] == [
+        ["both"],
+        ["loss", "hits"],
+        ["nothing", "3", "nan"],
+        ["first", "1.25", "0.5"],
+        ["second", "2.5", "0.25"],
+    ]
+    with Image.open(tmp_path / "comparison.png") as picture:
+        assert picture.width > 100
+
+
+def test_a_run_without_report(tmp_path):
+    with pytest.raises(InputError, match="cannot be read as a report"):
+        compare({"a": str(tmp_path / "a")}, workdir=str(tmp_path), title="one")
