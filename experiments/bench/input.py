@@ -35,8 +35,15 @@ SETS = {
     "copy_memory/t10": 64,
     "digits/16x16": 64,
     "digit_outlines/16x16": 16,
+    "digit_styles/16x16": 8,
+    "cluttered_digits/translated_24": 64,
+    "cluttered_digits/binary_16": 100,
+    "scenes/two": 64,
+    "transduction/reverse_16": 64,
 }
 """The local sets, and the batch size of the recipe that trains on them."""
+DOMAINS = ("digit_styles", "textures")
+"""Those of two domains, of which the first is read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +92,8 @@ def measure(config: Config, name: str, road: str, step: float) -> dict[str, Any]
 def open_train(config: Config, name: str) -> Any:
     """The training records of ``name/configuration``."""
     name, _, variant = name.partition("/")
-    return open_source(name, split="train", config=variant or None, data_dir=config.data_dir)
+    split = "trainA" if name in DOMAINS else "train"
+    return open_source(name, split=split, config=variant or None, data_dir=config.data_dir)
 
 
 def consume(batches: Iterator[Any], seconds: float, step: float = 0.0) -> tuple[int, float, float]:

@@ -50,7 +50,9 @@ def prepare(config: Config, recipe: str) -> None:
     """Makes the data of a recipe if it is not there."""
     module = importlib.import_module(recipe)
     preset = module.PRESETS[config.preset]
-    module.prepare(dataclasses.replace(preset, data=dataclasses.replace(preset.data, data_dir=config.data_dir)))
+    data = dataclasses.replace(preset.data, data_dir=config.data_dir)
+    with tempfile.TemporaryDirectory() as workdir:
+        module.prepare(dataclasses.replace(preset, data=data, workdir=workdir))
 
 
 def started(config: Config, recipe: str, cache: Path, workdir: Path) -> dict[str, Any]:
@@ -94,10 +96,13 @@ def table(records: list[dict[str, Any]]) -> Table:
 
 def run(config: Config) -> None:
     """Measure, print, write."""
-    records = [measure(config, recipe) for recipe in config.recipes or every_recipe()]
-    Console().print(table(records))
-    out = Path(config.out)
+    console, out, records = Console(), Path(config.out), []
     out.mkdir(parents=True, exist_ok=True)
+    for recipe in config.recipes or every_recipe():
+        records.append(measure(config, recipe))
+        cold, warm = (records[-1][start]["seconds"] for start in ("cold", "warm"))
+        console.print(f"{recipe}: {cold:.1f} s cold, {warm:.1f} s warm", highlight=False)
+    console.print(table(records))
     where = {"command": command_line(), "versions": versions(), "hardware": hardware()}
     (out / "results.json").write_text(
         json.dumps(where | {"config": dataclasses.asdict(config), "records": records}, indent=1) + "\n"

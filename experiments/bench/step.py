@@ -77,14 +77,16 @@ def every_recipe() -> list[str]:
 
 
 def prepared(config: Config, recipe: str) -> tuple[Any, Experiment]:
-    """The preset of a recipe and its experiment."""
+    """The preset of a recipe and its experiment; what it keeps of its data lies beside the results."""
     module = importlib.import_module(recipe)
     preset = module.PRESETS[config.preset]
     data = dataclasses.replace(preset.data, data_dir=config.data_dir)
     if hasattr(data, "in_memory"):
         data = dataclasses.replace(data, in_memory=False)  # one batch is all that is read
     loop = dataclasses.replace(preset.loop, parallel=config.parallel or preset.loop.parallel)
-    preset = dataclasses.replace(preset, data=data, loop=loop)
+    workdir = Path(config.out) / recipe
+    workdir.mkdir(parents=True, exist_ok=True)
+    preset = dataclasses.replace(preset, data=data, loop=loop, workdir=str(workdir))
     return preset, module.prepare(preset)
 
 

@@ -7,6 +7,8 @@ import pytest
 
 from experiments.bench import attention
 
+pytestmark = pytest.mark.tools
+
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):

@@ -7,6 +7,8 @@ import pytest
 
 from experiments.bench import long_sequences, recurrent
 
+pytestmark = pytest.mark.tools
+
 
 def test_cells_next_to_flax(tmp_path, capsys):
     out = str(tmp_path / "bench")

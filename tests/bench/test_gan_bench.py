@@ -9,6 +9,8 @@ import pytest
 from experiments.bench import gan
 from experiments.bench.gan_peers import Point, images, recipe
 
+pytestmark = pytest.mark.tools
+
 PYTORCH = {"torch", "torch, reusing"} if importlib.util.find_spec("torch") else set()
 SYSTEMS = ("pix2pix", "cyclegan", "no_system") if PYTORCH else ("pix2pix", "no_system")
 POINTS = tuple(Point(system, "tiny", 8, 4, 2) for system in SYSTEMS)

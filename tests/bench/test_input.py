@@ -10,6 +10,8 @@ import pytest
 from experiments.bench import input as bench
 from seqjax.errors import InputError
 
+pytestmark = pytest.mark.tools
+
 
 def test_what_is_in_memory_is_read_once(monkeypatch):
     read = []

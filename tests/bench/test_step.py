@@ -12,6 +12,8 @@ import pytest
 from experiments.bench import startup, step
 from experiments.bench.program import read_program
 
+pytestmark = pytest.mark.tools
+
 CELLS = "experiments.recurrent.memory_tasks"
 
 
