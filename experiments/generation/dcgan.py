@@ -133,12 +133,12 @@ def run(config: Config) -> None:
 
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
-    train = open_split(config, "train")
+    train, test = open_split(config, "train"), open_split(config, config.data.test)
     train = in_memory(train) if config.data.in_memory else train
-    real, held_out = arrays(config, train), arrays(config, open_split(config, config.data.test))
+    real, held_out = arrays(config, train), arrays(config, test)
     net = feature_net(config, real, held_out)
     metric = generation_metrics(net, extract(net, real["image"])[0], capacity=config.samples)
-    metric = metric.only(*map(net.figure, ("fd", "score", "precision", "recall")))
+    metric = metric.only(*map(net.figure, ("fd", "score", "rarest_class", "precision", "recall")))
     others = to_compare(real["image"], held_out["image"], config.samples)
     rows = rows_of(noise(config.model, config.samples) | others)
     return Experiment(
@@ -148,8 +148,9 @@ def prepare(config: Config) -> Experiment:
         Evaluation(dcgan.sample, metric, lambda: eval_batches(rows, batch_size=config.data.batch, **this_process())),
         Sampling(dcgan.sample, noise(config.model, 64), draw),
         lambda: {name: functools.partial(given, name) for name in others},
-        higher_is_better=[net.figure(kind) for kind in ("score", "precision", "recall")],
+        higher_is_better=[net.figure(kind) for kind in ("score", "rarest_class", "precision", "recall")],
         out_of_reach=["held-out images"],
+        sources=(train, test),
     )
 
 

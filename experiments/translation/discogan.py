@@ -87,6 +87,7 @@ def prepare(config: Config) -> Experiment:
         Sampling(discogan.predict, first_of_domains(data, test, 12), two_ways),
         lambda: two_way_baselines(train) if data.paired else {},
         higher_is_better=("accuracy_to_a", "accuracy_to_b"),
+        sources=(*train.values(), *test.values()),
     )
 
 

@@ -128,6 +128,7 @@ def prepare(config: Config) -> Experiment:
         Sampling(pix2pix.predict, first(test, 12, whole), draw),
         functools.partial(predictions, train, whole),
         higher_is_better=("ssim", "gradient_energy", "colour_accuracy"),
+        sources=(train, test),
     )
 
 
