@@ -11,7 +11,8 @@ times:
               for few features, as at the end of a generator.
     xla       All else.
 
-All roads are the same sums in another order, added up in float32 at least. Whom the choice serves is measured by ``experiments.bench.gan``.
+All roads are the same sums in another order, added up in float32 at least. Whom the choice serves is measured by
+``experiments.bench.gan``.
 """
 
 import functools

@@ -102,9 +102,9 @@ def test_four_devices_train_as_one(name, parallel):
 def test_networks_that_compute_in_bfloat16_learn_the_same(name):
     """On one batch every loss begins within 1 % of the float32 one, and the gradient of every player in its direction.
 
-    Then each loss stays within 5 % of its beginning for forty steps. Not where players make a game of it, or the network
-    chooses: there the smallest difference grows. Compiled as for a user: as the other tests are, every single operation
-    would round.
+    Then each loss stays within 5 % of its beginning for forty steps. Not where players make a game of it, or the
+    network chooses: there the smallest difference grows. Compiled as for a user: as the other tests are, every single
+    operation would round.
     """
     system, curves, gradients = SYSTEMS[name], {}, {}
     for dtype in (None, jnp.bfloat16):
