@@ -16,15 +16,16 @@ far fewer steps here than Adam. `paper` has not been trained yet.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from seqjax.data.clips import Clips, first_clips, open_split
 from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import SkipDamaged, Source, in_memory, open_source
+from seqjax.data.source import Source, in_memory
 from seqjax.metrics import baselines
 from seqjax.metrics.frames import frame_metrics
 from seqjax.models.prediction import convlstm
@@ -40,32 +41,12 @@ from seqjax.train.step import Learner, minimise
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
-    """Which clips."""
-
-    name: str = "moving_digits"
-    """Data set: moving_digits, or any video set of the TFDS catalogue with a train and a test split."""
-    config: str | None = "one_32"
-    """Configuration of the data set; its own default if None."""
-    test: str = "test"
-    """Split that is held out, or a part of one, such as test[:100]."""
-    data_dir: str | None = None
-    """Where prepared sets are; TFDS's own choice if None."""
-    in_memory: bool = True
-    """Whether the training clips are read once and kept in memory."""
-    batch: int = 4
-    """Clips per optimiser step, over all devices."""
-    damaged: float = 0.01
-    """Largest share of a split that may be damaged on disk; such clips are skipped and named."""
-
-
-@dataclasses.dataclass(frozen=True)
 class Config:
     """The recipe."""
 
     model: convlstm.Config = convlstm.Config(features=(32, 32), kernel=3)
     """The network."""
-    data: Data = Data()
+    data: Clips = Clips()
     """The clips."""
     optimizer: Optimizer = Optimizer("muon", learning_rate=8e-3, schedule="cosine", warmup=50, clip_norm=5.0, b2=0.99)
     """The optimiser."""
@@ -83,14 +64,14 @@ PRESETS = {
     "cpu": Config(),
     "paper": Config(
         model=convlstm.Config(),
-        data=Data(config="two_64", batch=16),
+        data=Clips(config="two_64", batch=16),
         optimizer=Optimizer(name="rmsprop", learning_rate=1e-3),
         loop=Loop(steps=200_000, log_every=100, evaluate_every=10_000, sample_every=10_000, save_every=2_000),
         workdir="runs/convlstm-paper",
     ),
     "tiny": Config(
         model=convlstm.Config.tiny(),
-        data=Data(config="tiny_16", batch=8),
+        data=Clips(config="tiny_16", batch=8),
         optimizer=Optimizer(),
         loop=Loop(steps=40, log_every=1, evaluate_every=20, sample_every=20, save_every=5),
         workdir="runs/convlstm-tiny",
@@ -121,11 +102,6 @@ def prepare(config: Config) -> Experiment:
     )
 
 
-def open_split(data: Data, split: str) -> Source:
-    """The clips of one split."""
-    return SkipDamaged(open_source(data.name, split=split, config=data.config, data_dir=data.data_dir), data.damaged)
-
-
 def build(config: Config, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
     """The networks."""
     return convlstm.build(config.model, rngs)
@@ -149,11 +125,6 @@ def test_batches(config: Config, source: Source) -> Iterator[Mapping[str, np.nda
     return eval_batches(source, batch_size=config.data.batch, **this_process())
 
 
-def first_clips(source: Source, number: int) -> dict[str, np.ndarray]:
-    """One batch of the first clips, the same on every process."""
-    return {"video": np.stack([source[i]["video"] for i in range(min(number, len(source)))])}
-
-
 def future(model: convlstm.Config, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """The batch as the metric reads it."""
     return {"target": convlstm.split_clip(model, batch["video"])[1], "weight": batch["weight"]}
@@ -161,17 +132,12 @@ def future(model: convlstm.Config, batch: Mapping[str, jax.Array]) -> dict[str, 
 
 def predictions(model: convlstm.Config, train: Source) -> dict[str, Predict]:
     """The predictions that need no training, or only the average of it."""
-    mean = jnp.asarray(baselines.mean_frame(train[i] for i in range(len(train))))
-    futures: dict[str, Callable[[jax.Array], jax.Array]] = {
-        "copy of the last frame": functools.partial(baselines.copy_last, steps=model.future),
-        "empty background": lambda context: baselines.constant(context, jnp.zeros_like(mean), steps=model.future),
-        "mean frame of the training set": lambda context: baselines.constant(context, mean, steps=model.future),
-    }
+    forecasts = baselines.forecasts((train[i] for i in range(len(train))), steps=model.future)
 
-    def on_context(predict: Callable[[jax.Array], jax.Array]) -> Predict:
+    def on_context(predict: baselines.Forecast) -> Predict:
         return lambda _, batch: predict(convlstm.split_clip(model, batch["video"])[0])
 
-    return {name: on_context(predict) for name, predict in futures.items()}
+    return {name: on_context(predict) for name, predict in forecasts.items()}
 
 
 def draw(model: convlstm.Config, outputs: np.ndarray, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

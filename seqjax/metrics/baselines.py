@@ -1,11 +1,12 @@
 """What a model has to beat: predictions and samples that need no training, or only simple statistics of it.
 
-Of a video predictor: `copy_last`, `constant` and `mean_frame`. Of a generator of images: `gaussian_pixels`, which is
-the honest one, and `mean_of_two` and `pixel_marginals`, which are easier. Of image translation with pairs:
-`nearest_pair`. Of a captioner: `told_alike`, the caption of the `nearest` training picture, and the same network
-trained `blind`.
+Of a video predictor: `forecasts`, which are `copy_last` and `constant`, of an empty frame and of the `mean_frame`.
+Of a generator of images: `gaussian_pixels`, which is the honest one, and `mean_of_two` and `pixel_marginals`, which are
+easier. Of image translation with pairs: `nearest_pair`. Of a captioner: `told_alike`, the caption of the `nearest`
+training picture, and the same network trained `blind`.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -15,6 +16,9 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from seqjax.errors import InputError
 from seqjax.ops.image import uint8_to_unit, unit_to_signed
+
+Forecast = Callable[[Float[Array, "B T H W C"]], Float[Array, "B S H W C"]]
+"""From the frames seen to those that follow."""
 
 
 def copy_last(context: Float[Array, "B T H W C"], *, steps: int) -> Float[Array, "B S H W C"]:
@@ -42,6 +46,16 @@ def mean_frame(records: Iterable[Mapping[str, np.ndarray]]) -> Float[np.ndarray,
     if not frames:
         raise InputError("mean_frame: no record came; expected at least one clip to take the mean of.")
     return np.asarray(total / (255 * frames), np.float32)
+
+
+def forecasts(records: Iterable[Mapping[str, np.ndarray]], *, steps: int) -> dict[str, Forecast]:
+    """By name, what a predictor of so many frames has to beat: `copy_last`, an empty background, `mean_frame`."""
+    mean = jnp.asarray(mean_frame(records))
+    return {
+        "copy of the last frame": functools.partial(copy_last, steps=steps),
+        "empty background": lambda context: constant(context, jnp.zeros_like(mean), steps=steps),
+        "mean frame of the training set": lambda context: constant(context, mean, steps=steps),
+    }
 
 
 def gaussian_pixels(

@@ -1,0 +1,37 @@
+"""Clips for predictors of video: which set, how it is opened, the first of them to be looked at."""
+
+import dataclasses
+
+import numpy as np
+
+from seqjax.data.source import SkipDamaged, Source, open_source
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+    """Which clips."""
+
+    name: str = "moving_digits"
+    """Data set: moving_digits, or any video set of the TFDS catalogue with a train and a test split."""
+    config: str | None = "one_32"
+    """Configuration of the data set; its own default if None."""
+    test: str = "test"
+    """Split that is held out, or a part of one, such as test[:100]."""
+    data_dir: str | None = None
+    """Where prepared sets are; TFDS's own choice if None."""
+    in_memory: bool = True
+    """Whether the training clips are read once and kept in memory."""
+    batch: int = 4
+    """Clips per optimiser step, over all devices."""
+    damaged: float = 0.01
+    """Largest share of a split that may be damaged on disk; such clips are skipped and named."""
+
+
+def open_split(data: Clips, split: str) -> Source:
+    """The clips of one split."""
+    return SkipDamaged(open_source(data.name, split=split, config=data.config, data_dir=data.data_dir), data.damaged)
+
+
+def first_clips(source: Source, number: int) -> dict[str, np.ndarray]:
+    """One batch of the first clips, the same on every process."""
+    return {"video": np.stack([source[i]["video"] for i in range(min(number, len(source)))])}
