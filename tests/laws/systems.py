@@ -32,6 +32,8 @@ class System(NamedTuple):
     by_parts: bool = True
     """Whether devices that see their own part of a batch alone make the step of one: not with statistics of the batch,
     nor with draws for each example."""
+    twins: int = 0
+    """Parameters of the tiny configuration whose gradient is that of others, which may travel once."""
     by_heart: int = 60
     """Steps in which one batch is learned."""
     chosen: bool = False
@@ -275,6 +277,7 @@ SYSTEMS = {
         vit,
         losses={"loss": ("classifier",)},
         batch=labelled(8),
+        twins=8,  # the class token and its position are added
         # Dosovitskiy et al. 2021, Table 1, and its two smaller successors, to the parameter: as PyTorch's torchvision
         # documents vit_b_16, vit_l_16 and vit_h_14, and timm the patch16_224 networks named tiny and small.
         published={

@@ -84,12 +84,8 @@ def test_the_state_is_updated_in_place(name, parallel):
     arrays = re.findall(r"(%[\w.]+) = f32\[\d\S+ parameter\(", main)
     assert len(arrays) >= len(jax.tree.leaves((state.params, state.opt, state.ema))) - 2 * len(state.opt)  # its counts
     copied = [name for name in arrays if re.search(rf" copy(-start)?\({re.escape(name)}\)", main)]
-    if jax.__version_info__ < (
-        0,
-        8,
-    ):  # the floor's compiler copies what two loops read as it is: a score
-        copied = [name for name in copied if not re.search(rf"{re.escape(name)} = .*\.score\.", main)]
-    assert not copied
+    # What loops in both directions read as it is may be: an attention's score.
+    assert not [name for name in copied if not re.search(rf"{re.escape(name)} = .*\.score\.", main)]
 
 
 @NAMES
@@ -101,7 +97,8 @@ def test_a_per_device_step_has_one_all_reduce_for_each_player(name):
     assert [(c.kind, c.once) for c in found] == [("all-reduce", True)] * len(players)
     for collective, trained in zip(found, players, strict=True):
         gradients = size([state.params[net] for net in trained])
-        assert gradients < collective.bytes <= gradients + size(state.rest) + 40
+        once = gradients - 4 * SYSTEMS[name].twins
+        assert once < collective.bytes <= gradients + size(state.rest) + 40
 
 
 @NAMES
