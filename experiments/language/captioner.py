@@ -30,12 +30,11 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from seqjax.convert.vgg import load_vgg
+from seqjax.convert.vgg import load_published
 from seqjax.data.captions import Captioned, captioned, choice, first_caption, open_split, references, some, vocabulary
 from seqjax.data.pipeline import eval_batches, train_batches
 from seqjax.data.source import Source
 from seqjax.data.text import CAPTIONS, EOS, SPECIAL, Vocabulary
-from seqjax.errors import InputError
 from seqjax.metrics import baselines
 from seqjax.metrics.average import average
 from seqjax.metrics.captions import caption_metrics, for_tables
@@ -204,20 +203,9 @@ def counts(config: Config, known: Vocabulary, images: int) -> np.ndarray | None:
 
 
 def build(config: Config, rngs: nnx.Rngs, *, counts: np.ndarray | None = None) -> dict[str, nnx.Module]:
-    """The networks, VGG with its published weights.
-
-    Raises:
-      InputError: no file for a VGG that is to stay as it is.
-    """
+    """The networks, VGG with its published weights."""
     nets = captioner.build(config.model, rngs, counts=None if counts is None else jnp.asarray(counts))
-    if config.vgg is not None:
-        vgg = nets["encoder"].vgg
-        nets["encoder"].vgg = load_vgg(config.vgg, vgg.depth, top=vgg.top)
-    elif config.frozen:
-        raise InputError(
-            f"vgg: none came, and the network that reads the image, {config.model.encoder.net}, is to stay as it is: "
-            "at random weights. Give the file with torchvision's, vgg16-397923af.pth, or train it with --no-frozen."
-        )
+    load_published(nets["encoder"], config.vgg, frozen=config.frozen)
     return nets
 
 
@@ -260,13 +248,8 @@ def predictions(config: Config, train: Source) -> dict[str, Predict]:
     def answer(ids: Array) -> dict[str, Array]:
         return {"captions": ids[:, 1:], "nll": jnp.full(len(ids), jnp.nan)}
 
-    def alike(_: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
-        return answer(jnp.broadcast_to(baselines.told_alike(known["captions"])[None], batch["captions"].shape))
-
-    def nearest(_: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
-        return answer(jnp.asarray(known["captions"])[baselines.nearest(known["image"], batch["image"])])
-
-    return {"commonest caption": alike, "nearest picture": nearest}
+    ids = baselines.captions(known["image"], known["captions"])
+    return {name: lambda _, batch, told=told: answer(told(batch["image"])) for name, told in ids.items()}
 
 
 def draw(known: Vocabulary, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> dict[str, Any]:

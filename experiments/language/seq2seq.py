@@ -42,13 +42,14 @@ from seqjax.data.sentence_pairs import (
     references,
     same_words,
 )
+from seqjax.metrics.baselines import copied
 from seqjax.metrics.captions import caption_metrics
 from seqjax.models.language import seq2seq
 from seqjax.nn.split import split
 from seqjax.ops.tokens import BOS
 from seqjax.train.command import main
 from seqjax.train.comparison import run_several
-from seqjax.train.evaluate import Evaluation, Predict, Sampling, compile_sampling
+from seqjax.train.evaluate import Evaluation, Sampling, compile_sampling
 from seqjax.train.experiment import Experiment, run_experiment
 from seqjax.train.loop import Loop
 from seqjax.train.mesh import this_process
@@ -170,7 +171,7 @@ def prepare(config: Config) -> Experiment:
         batches,
         Evaluation(seq2seq.predict, metric, lambda: pair_tests(pairs, test, **this_process())),
         Sampling(look, first_pairs(test, 4), functools.partial(draw, language)),
-        functools.partial(baselines, config, language),
+        lambda: {"the source itself": copied(same_words(language), config.model.extra)},
         higher_is_better=METRICS,
         sources=(train, test),
     )
@@ -191,16 +192,6 @@ def build(config: Config, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
 def learner(config: Config) -> Learner:
     """How they are trained."""
     return minimise(seq2seq.loss, make_optimizer(config.optimizer, config.loop.steps))
-
-
-def baselines(config: Config, language: Language) -> dict[str, Predict]:
-    """What can be had without training."""
-    table = jnp.asarray(same_words(language))
-
-    def copy(_: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
-        return jnp.pad(table[batch["source"][:, 1:]], ((0, 0), (0, config.model.extra + 1)))
-
-    return {"the source itself": copy}
 
 
 def look(nets: Any, batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:

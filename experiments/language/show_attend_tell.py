@@ -33,13 +33,12 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array
 
-from seqjax.convert.vgg import load_vgg
+from seqjax.convert.vgg import load_published
 from seqjax.data.captions import Captioned, captioned, choice, first_caption, open_split, references, some, vocabulary
 from seqjax.data.pipeline import eval_batches, train_batches
 from seqjax.data.scene_language import SHAPES
 from seqjax.data.source import Source
 from seqjax.data.text import CAPTIONS, SPECIAL, Vocabulary
-from seqjax.errors import InputError
 from seqjax.metrics import baselines
 from seqjax.metrics.average import average
 from seqjax.metrics.captions import caption_metrics, for_tables
@@ -183,20 +182,9 @@ def told(config: Config, function: Any) -> Any:
 
 
 def build(config: Config, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
-    """The networks, VGG with its published weights.
-
-    Raises:
-      InputError: no file for a VGG that is to stay as it is.
-    """
-    nets, encoder = show_attend_tell.build(config.model, rngs), config.model.encoder.net
-    if config.vgg is not None:
-        vgg = nets["encoder"].vgg
-        nets["encoder"].vgg = load_vgg(config.vgg, vgg.depth, top=vgg.top)
-    elif config.frozen:
-        raise InputError(
-            f"vgg: none came, and the network that reads the image, {encoder}, is to stay as it is: at random weights. "
-            "Give the file with torchvision's, vgg19-dcbb9e9d.pth, or train it with --no-frozen."
-        )
+    """The networks, VGG with its published weights."""
+    nets = show_attend_tell.build(config.model, rngs)
+    load_published(nets["encoder"], config.vgg, frozen=config.frozen)
     return nets
 
 
@@ -255,13 +243,8 @@ def predictions(config: Config, train: Source) -> dict[str, Predict]:
         weights = jnp.full((len(ids), ids.shape[1] - 1, side, side), 1 / side**2)
         return {"captions": ids[:, 1:], "nll": jnp.full(len(ids), jnp.nan), "weights": weights}
 
-    def alike(_: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
-        return answer(jnp.broadcast_to(baselines.told_alike(known["captions"])[None], batch["captions"].shape))
-
-    def nearest(_: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
-        return answer(jnp.asarray(known["captions"])[baselines.nearest(known["image"], batch["image"])])
-
-    return {"commonest caption": alike, "nearest picture": nearest}
+    ids = baselines.captions(known["image"], known["captions"])
+    return {name: lambda _, batch, told=told: answer(told(batch["image"])) for name, told in ids.items()}
 
 
 def draw(known: Vocabulary, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -41,11 +41,12 @@ from seqjax.data.sentence_pairs import (
     references,
     same_words,
 )
+from seqjax.metrics.baselines import copied
 from seqjax.metrics.captions import caption_metrics
 from seqjax.models.language import transformer
 from seqjax.ops.tokens import BOS
 from seqjax.train.command import main
-from seqjax.train.evaluate import Evaluation, Predict, Sampling
+from seqjax.train.evaluate import Evaluation, Sampling
 from seqjax.train.experiment import Experiment, run_experiment
 from seqjax.train.loop import Loop
 from seqjax.train.mesh import this_process
@@ -147,7 +148,7 @@ def prepare(config: Config) -> Experiment:
         batches,
         Evaluation(transformer.predict, metric.only(*METRICS), lambda: pair_tests(pairs, test, **this_process())),
         Sampling(look, first_pairs(test, 4), functools.partial(draw, language)),
-        functools.partial(baselines, config, language),
+        lambda: {"the source itself": copied(same_words(language), config.model.extra)},
         higher_is_better=METRICS,
         sources=(train, test),
     )
@@ -162,16 +163,6 @@ def learner(config: Config) -> Learner:
     """How they are trained."""
     ema = {"transformer": config.average} if config.average else None
     return minimise(transformer.loss, make_optimizer(config.optimizer, config.loop.steps), ema=ema)
-
-
-def baselines(config: Config, language: Language) -> dict[str, Predict]:
-    """What can be had without training."""
-    table = jnp.asarray(same_words(language))
-
-    def copy(_: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
-        return jnp.pad(table[batch["source"][:, 1:]], ((0, 0), (0, config.model.extra + 1)))
-
-    return {"the source itself": copy}
 
 
 def look(nets: Any, batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -7,6 +7,8 @@ from flax import nnx
 
 from seqjax.convert.files import read_weights
 from seqjax.convert.table import CONV, Entry, Layout, Table, load
+from seqjax.errors import InputError
+from seqjax.nn.image_encoder import ImageEncoder
 from seqjax.nn.vgg import VGG
 
 KNOWN = {
@@ -33,6 +35,22 @@ def load_vgg(
     file = read_weights(path, KNOWN[depth], allow_unverified=allow_unverified)
     abstract = nnx.eval_shape(lambda: VGG(depth, top=top, rngs=nnx.Rngs(0)))
     return load(abstract, file.weights, table(abstract), source=f"torchvision's VGG-{depth}", ignored=IGNORED[top])
+
+
+def load_published(encoder: ImageEncoder, path: str | None, *, frozen: bool) -> None:
+    """Give an encoder of images the published weights of its VGG, from a local file, if there is one.
+
+    Raises:
+      InputError: no file for a network that is to stay as it is.
+    """
+    if path is not None:
+        encoder.vgg = load_vgg(path, encoder.vgg.depth, top=encoder.vgg.top)
+    elif frozen:
+        files = " or ".join(file for of_depth in KNOWN.values() for file in of_depth.values())
+        raise InputError(
+            f"vgg: none came, and the network that reads the image, {encoder.config.net}, is to stay as it is: at "
+            f"random weights. Give the file with torchvision's, {files}, or train it with --no-frozen."
+        )
 
 
 def table(net: VGG) -> Table:

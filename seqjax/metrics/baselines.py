@@ -2,8 +2,8 @@
 
 Of a video predictor: `forecasts`, which are `copy_last` and `constant`, of an empty frame and of the `mean_frame`.
 Of a generator of images: `gaussian_pixels`, which is the honest one, and `mean_of_two` and `pixel_marginals`, which are
-easier. Of image translation with pairs: `nearest_pair`. Of a captioner: `told_alike`, the caption of the `nearest`
-training picture, and the same network trained `blind`.
+easier. Of image translation with pairs: `nearest_pair`. Of a captioner: `captions`, which are the one `told_alike` and
+that of the `nearest` picture, and the same network trained `blind`. Of a translator: the source `copied`.
 """
 
 import functools
@@ -110,6 +110,30 @@ def blind(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(nets, {**batch, "image": jnp.roll(batch["image"], 1, axis=0)}, **options)
 
     return of_others
+
+
+def captions(
+    images: UInt8[np.ndarray, "N H W C"], ids: Int[np.ndarray, "N L"]
+) -> dict[str, Callable[[UInt8[Array, "B H W C"]], Int[Array, "B L"]]]:
+    """By name, from images to captions of the training set: the commonest, and that of the nearest image."""
+    return {
+        "commonest caption": lambda queries: jnp.repeat(jnp.asarray(told_alike(ids))[None], len(queries), axis=0),
+        "nearest picture": lambda queries: jnp.asarray(ids)[nearest(images, queries)],
+    }
+
+
+def copied(same: Int[np.ndarray, " V"], longer: int) -> Callable[[Any, Mapping[str, Array]], Int[Array, "B L"]]:
+    """The source as its own translation, in rows that are so much longer.
+
+    Args:
+      same: the target's id of each of the source's.
+      longer: tokens that a translation may have beyond its source's.
+    """
+
+    def predict(_: Any, batch: Mapping[str, Array]) -> Int[Array, "B L"]:
+        return jnp.pad(jnp.asarray(same)[batch["source"][:, 1:]], ((0, 0), (0, longer + 1)))
+
+    return predict
 
 
 def told_alike(ids: Int[np.ndarray, "N L"]) -> Int[np.ndarray, " L"]:

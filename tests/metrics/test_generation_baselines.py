@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.metrics.baselines import gaussian_pixels, mean_of_two, nearest_pair, pixel_marginals
+from seqjax.metrics.baselines import captions, copied, gaussian_pixels, mean_of_two, nearest_pair, pixel_marginals
 
 
 @pytest.fixture
@@ -55,3 +55,17 @@ def test_nearest_pair_is_that_of_the_loop():
     for query, image in zip(queries, found, strict=True):
         gaps = [((query.astype(float) - known) ** 2).sum() for known in inputs]
         np.testing.assert_allclose(image, targets[int(np.argmin(gaps))] / 127.5 - 1, atol=1e-6)
+
+
+def test_captions_are_the_commonest_and_that_of_the_nearest_image():
+    images = np.array([0, 100, 200, 210], np.uint8).reshape(4, 1, 1, 1)
+    ids = np.array([[1, 7, 2], [1, 9, 2], [1, 5, 2], [1, 7, 2]])
+    queries = jnp.asarray([140, 208], jnp.uint8).reshape(2, 1, 1, 1)
+    found = {name: np.asarray(caption(queries)).tolist() for name, caption in captions(images, ids).items()}
+    assert found == {"commonest caption": [[1, 7, 2]] * 2, "nearest picture": [[1, 9, 2], [1, 7, 2]]}
+
+
+def test_a_source_is_copied_in_the_ids_of_the_target():
+    """BOS is left out; a translation may be two longer, and has a place for its end."""
+    same = np.array([0, 1, 2, 3, 7, 6])
+    assert copied(same, 2)(None, {"source": jnp.asarray([[1, 4, 5, 2, 0]])}).tolist() == [[7, 6, 2, 0, 0, 0, 0]]

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from experiments.language import captioner, show_attend_tell
+from seqjax.convert import vgg
 from seqjax.data.text import Vocabulary
 from seqjax.errors import InputError
 from seqjax.nn.image_encoder import EncoderConfig
@@ -35,7 +36,7 @@ def test_published_weights_take_the_place_of_random_ones(recipe, monkeypatch):
         asked.append((path, depth, top))
         return VGG(depth, top=top, shrink=64, rngs=nnx.Rngs(0))
 
-    monkeypatch.setattr(recipe, "load_vgg", load)
+    monkeypatch.setattr(vgg, "load_vgg", load)
     model = dataclasses.replace(tiny(recipe).model, encoder=EncoderConfig(net="vgg16", layer="relu7"))
     config = tiny(recipe, model=model, vgg="file.pth", frozen=True)
     nets = nnx.eval_shape(lambda: recipe.build(config, nnx.Rngs(0)))
