@@ -30,10 +30,9 @@ from experiments.bench.program import read_program
 from experiments.bench.timing import compiled, measure, step_call
 from seqjax.nn.split import initialise, split
 from seqjax.train.command import command_line, main
-from seqjax.train.experiment import Experiment
 from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
 from seqjax.train.report import hardware, versions
-from seqjax.train.step import repeat
+from seqjax.train.step import Learner, repeat
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,14 +69,31 @@ PRESETS = {
 }
 
 
+PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
+    "experiments.generation.dcgan": {"image": (64, 64, 3)},
+    "experiments.generation.draw": {"image": (28, 28, 1)},
+    "experiments.language.captioner": {"image": (224, 224, 3), "captions": (21,)},
+    "experiments.language.seq2seq": {"source": (50,), "target": (50,)},
+    "experiments.language.show_attend_tell": {"image": (224, 224, 3), "captions": (21,)},
+    "experiments.language.transformer": {"source": (32,), "target": (32,)},
+    "experiments.recognition.ram": {"image": (60, 60, 1), "label": ()},
+    "experiments.recognition.vit": {"image": (224, 224, 3), "label": ()},
+    "experiments.translation.cyclegan": {"a": (256, 256, 3), "b": (256, 256, 3)},
+    "experiments.translation.discogan": {"a": (64, 64, 3), "b": (64, 64, 3)},
+    "experiments.translation.pix2pix": {"input": (256, 256, 3), "target": (256, 256, 3)},
+}
+"""A record of each `paper` preset whose set is a published one, which need not be here: of three dimensions pixels,
+else numbers."""
+
+
 def every_recipe() -> list[str]:
     """The modules that ``python -m experiments`` lists."""
     families = importlib.import_module("experiments.__main__").recipes()
     return [module for members in families.values() for module in members]
 
 
-def prepared(config: Config, recipe: str) -> tuple[Any, Experiment]:
-    """The preset of a recipe and its experiment; what it keeps of its data lies beside the results."""
+def chosen(config: Config, recipe: str) -> tuple[Any, Any]:
+    """A recipe and its preset; what that keeps of its data lies beside the results."""
     module = importlib.import_module(recipe)
     preset = module.PRESETS[config.preset]
     data = dataclasses.replace(preset.data, data_dir=config.data_dir)
@@ -86,14 +102,13 @@ def prepared(config: Config, recipe: str) -> tuple[Any, Experiment]:
     loop = dataclasses.replace(preset.loop, parallel=config.parallel or preset.loop.parallel)
     workdir = Path(config.out) / recipe
     workdir.mkdir(parents=True, exist_ok=True)
-    preset = dataclasses.replace(preset, data=data, loop=loop, workdir=str(workdir))
-    return preset, module.prepare(preset)
+    return module, dataclasses.replace(preset, data=data, loop=loop, workdir=str(workdir))
 
 
-def lower(preset: Any, experiment: Experiment, state: Any, batch: Any) -> Any:
+def lower(preset: Any, learner: Learner, nets: Any, state: Any, batch: Any) -> Any:
     """The step of a recipe, compiled as its loop does."""
-    calls, nets = preset.loop.steps_per_call, initialise(experiment.build, preset.seed)
-    learner = repeat(experiment.learner, calls) if calls > 1 else experiment.learner
+    calls = preset.loop.steps_per_call
+    learner = repeat(learner, calls) if calls > 1 else learner
     dtype = None if preset.loop.compute == "float32" else preset.loop.compute
     step: Any = compile_step(
         learner, split(nets).graphs, make_mesh(), preset.loop.parallel, inner_steps=calls, dtype=dtype
@@ -122,29 +137,47 @@ def facts(config: Config, recipe: str, preset: Any, program: Any, batch: Any) ->
 
 def timed(config: Config, recipe: str) -> dict[str, Any]:
     """The record of one recipe, its step run again and again on one batch."""
-    preset, experiment = prepared(config, recipe)
-    calls, mesh = preset.loop.steps_per_call, make_mesh()
-    state = replicate(experiment.learner.init(initialise(experiment.build, preset.seed), jax.random.key(0)), mesh)
+    module, preset = chosen(config, recipe)
+    experiment, calls, mesh = module.prepare(preset), preset.loop.steps_per_call, make_mesh()
+    nets = initialise(experiment.build, preset.seed)
+    state = replicate(experiment.learner.init(nets, jax.random.key(0)), mesh)
     batch = shard_batch(next(iter(experiment.batches(0))), mesh, inner_steps=calls)
-    program = lower(preset, experiment, state, batch)
+    program = lower(preset, experiment.learner, nets, state, batch)
     seconds = statistics.median(measure(step_call(program, state, batch), config.seconds)) / calls
     found = facts(config, recipe, preset, program, batch)
     found |= {"seconds": seconds, "steps_per_second": 1 / seconds}
     return found | {"operations_per_second": found["operations"] * found["devices"] / seconds}
 
 
+def one_batch(config: Config, recipe: str) -> dict[str, jax.ShapeDtypeStruct]:
+    """What a device is given at a step."""
+    module, preset = chosen(config, recipe)
+    if config.preset != "paper" or recipe not in PUBLISHED:
+        batch = next(iter(module.prepare(preset).batches(0)))
+        return {name: jax.ShapeDtypeStruct(x.shape, x.dtype) for name, x in batch.items()}
+    size, calls = preset.data.batch, preset.loop.steps_per_call
+    leading = (calls, size) if calls > 1 else (size,)
+    return {
+        name: jax.ShapeDtypeStruct(leading + shape, np.uint8 if len(shape) == 3 else np.int32)
+        for name, shape in PUBLISHED[recipe].items()
+    }
+
+
 def planned(config: Config, recipe: str) -> dict[str, Any]:
     """The record of one recipe, its step compiled for all devices with the batch of the preset on each."""
-    preset, experiment = prepared(config, recipe)
+    module, preset = chosen(config, recipe)
     axis, devices = int(preset.loop.steps_per_call > 1), jax.device_count()
 
-    def larger(x: np.ndarray) -> jax.ShapeDtypeStruct:
+    def larger(x: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         shape = (*x.shape[:axis], x.shape[axis] * devices, *x.shape[axis + 1 :])
         return jax.ShapeDtypeStruct(shape, x.dtype)
 
-    batch = jax.tree.map(larger, dict(next(iter(experiment.batches(0)))))
-    state = jax.eval_shape(lambda key: experiment.learner.init(experiment.build(nnx.Rngs(0)), key), jax.random.key(0))
-    found = facts(config, recipe, preset, lower(preset, experiment, state, batch), batch)
+    batch = {name: larger(x) for name, x in one_batch(config, recipe).items()}
+    # A network that is not trained would be read from a file; its numbers do not matter here.
+    given = dataclasses.replace(preset, frozen=False) if getattr(preset, "frozen", False) else preset
+    learner, nets = module.learner(preset), nnx.eval_shape(lambda: module.build(given, nnx.Rngs(0)))
+    state = jax.eval_shape(lambda key: learner.init(module.build(given, nnx.Rngs(0)), key), jax.random.key(0))
+    found = facts(config, recipe, preset, lower(preset, learner, nets, state, batch), batch)
     computing = found["operations"] / (config.peak_tflops * 1e12)
     # Every byte goes out and comes in: that is what the bandwidth of an all-reduce counts already.
     reducing = found["all_reduced_bytes"] / (config.reduce_gbytes * 1e9)

@@ -6,7 +6,6 @@ import os
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from experiments.bench import startup, step
@@ -81,8 +80,7 @@ def test_plan(data_dir, tmp_path, capsys):
     )
     step.run(config)
     (record,) = json.loads((tmp_path / "results.json").read_text())["records"]
-    _, experiment = step.prepared(config, CELLS)
-    steps = np.shape(next(iter(experiment.batches(0)))["inputs"])[1]
+    steps = step.one_batch(config, CELLS)["inputs"].shape[1]
     parameters = 4 * 8 * (2 + 8 + 1) + 8 + 1
     assert (record["batch"], record["batch_per_device"], record["all_reduces"]) == (32, 8, 1)
     assert 4 * parameters < record["all_reduced_bytes"] <= 4 * parameters + 16
