@@ -64,8 +64,6 @@ class Config:
     """The network, and whether it tracks or forecasts."""
     data: Clips = Clips("storms", config="square_32", batch=8)
     """The clips."""
-    frames: int = 10
-    """Steps of a clip."""
     optimizer: Optimizer = MUON
     """The optimiser."""
     loop: Loop = Loop(steps=480, log_every=40, evaluate_every=160, save_every=80)
@@ -95,7 +93,6 @@ PRESETS = {
     "tiny": Config(
         model=storms.Config.tiny(),
         data=Clips("storms", config="tiny_16", batch=8),
-        frames=6,
         optimizer=Optimizer(),
         loop=Loop(steps=40, log_every=1, evaluate_every=20, sample_every=20, save_every=5),
         workdir="runs/storms-tiny",
@@ -113,7 +110,7 @@ def prepare(config: Config) -> Experiment:
     data, model = config.data, config.model
     train, test = open_split(data, "train"), open_split(data, data.test)
     train = in_memory(train) if data.in_memory else train
-    steps = config.frames if model.task == "track" else model.future
+    steps = len(test[0]["density"]) if model.task == "track" else model.future
     metric = together(
         centres=centres(frames=steps, number=MOST, suppression=SUPPRESSION), maps=nowcasting(frames=steps)
     )
@@ -153,7 +150,7 @@ def held_out(config: Config, source: Source) -> Iterator[Mapping[str, np.ndarray
 
 
 def truth(model: storms.Config, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """The batch as the metrics read it. Where a set has maps alone, the true centres are the peaks of these."""
+    """The batch as the metrics read it. Where a set has maps alone, the true centres are their peaks above a tenth."""
     _, target = storms.inputs_and_targets(model, batch)
     start = 0 if model.task == "track" else model.context
     if "centres" in batch:
