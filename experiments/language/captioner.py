@@ -87,9 +87,9 @@ class Config:
     """Whether the output's bias starts at the words' frequencies."""
     blind: bool = False
     """Whether each caption is told of the image of another: what can be had without looking."""
-    optimizer: Optimizer = Optimizer(learning_rate=1e-3, schedule="cosine", clip_norm=5.0)
+    optimizer: Optimizer = Optimizer("muon", learning_rate=4e-3, schedule="cosine", clip_norm=5.0)
     """The optimiser."""
-    loop: Loop = Loop(steps=2000, log_every=20, save_every=250)
+    loop: Loop = Loop(steps=1000, log_every=20, save_every=250)
     """Length and cadences of training."""
     seed: int = 0
     """Of the parameters, the order of the images and all that is drawn."""

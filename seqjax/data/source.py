@@ -35,6 +35,7 @@ from seqjax.data.moving_digits import MovingDigits
 from seqjax.data.photographs import PhotographCrops, Textures
 from seqjax.data.pix2pix import Pix2Pix
 from seqjax.data.scenes import Scenes
+from seqjax.data.storms import Cam5Hurricanes, Storms
 from seqjax.data.synthetic_speech import SyntheticSpeech
 from seqjax.data.transduction import Transduction
 from seqjax.errors import InputError
@@ -42,6 +43,7 @@ from seqjax.errors import InputError
 BUILDERS = (
     AddingProblem,
     BinaryDigits,
+    Cam5Hurricanes,
     ClutteredDigits,
     CopyMemory,
     DigitOutlines,
@@ -52,6 +54,7 @@ BUILDERS = (
     PhotographCrops,
     Pix2Pix,
     Scenes,
+    Storms,
     SyntheticSpeech,
     Textures,
     Transduction,

@@ -7,11 +7,17 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def bernoulli_cross_entropy(logits: Float[Array, "*B H W C"], targets: Float[Array, "*B H W C"]) -> Float[Array, "*B"]:
+def bernoulli_cross_entropy(
+    logits: Float[Array, "*B H W C"],
+    targets: Float[Array, "*B H W C"],
+    *,
+    weights: Float[Array, "*B H W C"] | None = None,
+) -> Float[Array, "*B"]:
     """Cross-entropy between grey levels and independent Bernoulli pixels, in nats per frame.
 
-        -Σ_{h,w,c}  t log σ(z) + (1 - t) log(1 - σ(z)),    z = logits, t = targets in [0, 1]
+        -Σ_{h,w,c}  w [t log σ(z) + (1 - t) log(1 - σ(z))],    z = logits, t = targets in [0, 1]
 
+    The weights w are 1 unless given; where hardly any pixel is set, larger ones keep those from being given up.
     Each log σ is taken from the logit, so that saturated pixels cost |z| and no infinity. All logits 0
     give D log 2, with D = H·W·C. Grey targets make the least possible value the entropy of the targets,
     not 0: report the excess over it when models are compared. For the cross-entropy per sequence of the
@@ -23,6 +29,9 @@ def bernoulli_cross_entropy(logits: Float[Array, "*B H W C"], targets: Float[Arr
     chex.assert_equal_shape([logits, targets])
     z, t = logits.astype(jnp.float32), targets.astype(jnp.float32)
     log_likelihood = t * jax.nn.log_sigmoid(z) + (1 - t) * jax.nn.log_sigmoid(-z)
+    if weights is not None:
+        chex.assert_equal_shape([weights, targets])
+        log_likelihood = weights.astype(jnp.float32) * log_likelihood
     return -jnp.sum(log_likelihood, axis=(-3, -2, -1))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from seqjax.models.generation import dcgan, draw
 from seqjax.models.language import captioner, ctc, seq2seq, show_attend_tell, transformer
-from seqjax.models.prediction import convlstm
+from seqjax.models.prediction import convlstm, storms
 from seqjax.models.recognition import ram, vit
 from seqjax.models.recurrent import memory_tasks
 from seqjax.models.translation import cyclegan, discogan, pix2pix
@@ -58,6 +58,20 @@ def clips(config: Any, size: int) -> dict[str, np.ndarray]:
         for t in range(frames):
             video[b, t, b % 4 : b % 4 + 3, (t + b) % 6 : (t + b) % 6 + 3] = 255
     return {"video": video}
+
+
+def storm_clips(config: Any, size: int) -> dict[str, np.ndarray]:
+    """Lows that move one pixel per frame, of which every other one turns and is marked in the density."""
+    shape = (size, config.context + config.future, 8, 8)
+    rng = np.random.default_rng(0)
+    fields, density = rng.uniform(0.4, 0.6, (*shape, config.channels)).astype(np.float32), np.zeros(shape, np.float32)
+    for b in range(size):
+        for t in range(shape[1]):
+            low = (b, t, slice(b % 4, b % 4 + 3), slice((t + b) % 5, (t + b) % 5 + 3))
+            fields[low][..., 0] -= 0.3
+            fields[low][..., 1] += 0.3 * (b % 2)
+            density[low] = b % 2
+    return {"fields": fields, "density": density[..., None]}
 
 
 def marked_numbers(config: Any, size: int) -> dict[str, np.ndarray]:
@@ -254,6 +268,17 @@ SYSTEMS = {
             7_585_296: {},
             11_550_224: {"features": (128, 128), "kernel": 1, "input_kernel": 9},
             8_830_480: {"kernel": 1, "input_kernel": 9},
+        },
+    ),
+    "prediction/storms": System(
+        storms,
+        losses={"loss": ("predictor",)},
+        batch=storm_clips,
+        # No paper prints them. By hand: to track, two convolutions, two ConvLSTMs without peepholes, the way back; to
+        # forecast, on patches of 4 x 4, both stacks with three peepholes a channel, and the 1x1 readout.
+        published={
+            (9 * 6 + 1) * 32 + (9 * 32 + 1) * 64 + 2 * (9 * (64 + 64) + 1) * 256 + 9 * (32 + 64) + 1: {},
+            (9 * (16 + 64) + 9 * 64 + 2 * 9 * (64 + 64) + 4 * (1 + 3 / 4)) * 256 + (128 + 1) * 16: {"task": "forecast"},
         },
     ),
     "recognition/ram": System(

@@ -15,22 +15,17 @@ the fully connected baseline of the table reads the top one).
 """
 
 import dataclasses
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray, UInt8
 
-from seqjax import compat
 from seqjax.errors import InputError
-from seqjax.ops.cells import lstm
-from seqjax.ops.compose import FeedbackCarry, FeedbackParams, Teacher, feedback, stack
-from seqjax.ops.image import depth_to_space, space_to_depth, uint8_to_unit
+from seqjax.nn.encoder_forecaster import EncoderForecaster
+from seqjax.ops.image import uint8_to_unit
 from seqjax.ops.likelihood import bernoulli_cross_entropy
-from seqjax.ops.linear import affine
-from seqjax.ops.recurrence import Affine
-from seqjax.ops.scan import unroll
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,92 +61,28 @@ class Config:
         return cls(context=3, future=2, patch=2, features=(4, 3), kernel=3)
 
 
-class Readout(NamedTuple):
-    """The 1x1 output convolution."""
-
-    kernel: Float[Array, "1 1 D C"]
-    bias: Float[Array, " C"]
-
-
-class EncoderForecaster(nnx.Module):
-    """The two stacks and the readout."""
+class Forecaster(EncoderForecaster):
+    """The network of a configuration."""
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
         self.config = config
-        depth = config.channels * config.patch**2
-        layers = stack([lstm] * len(config.features), outputs="all")
-        options = {
-            "kernel_size": (config.kernel,) * 2,
-            "input_kernel_size": (config.input_kernel or config.kernel,) * 2,
-            "peephole": config.peephole,
-            "forget_bias": config.forget_bias,
-        }
-        self.encoder = nnx.Param(layers.init(rngs.params(), depth, config.features, **options))
-        bottom = depth if config.conditional else None
-        self.forecaster = nnx.Param(layers.init(rngs.params(), bottom, config.features, **options))
-        width = sum(config.features) if config.readout == "all" else config.features[-1]
-        kernel = jax.nn.initializers.lecun_normal()(rngs.params(), (1, 1, width, depth))
-        self.readout = nnx.Param(Readout(kernel, jnp.zeros(depth)))
-
-    def __call__(
-        self,
-        context: Float[Array, "B T H W C"],
-        *,
-        steps: int,
-        teacher: Float[Array, "B S H W C"] | None = None,
-        use: Float[Array, "B S"] | None = None,
-    ) -> Float[Array, "B S H W C"]:
-        """Logits of the ``steps`` frames that follow the context (frames in [0, 1]).
-
-        Args:
-          context: the frames read.
-          steps: how many frames to predict.
-          teacher: the true future, for the conditional variant alone: the forecaster then reads true frames.
-          use: 1 where it does, 0 where it reads its own prediction; all ones unless given (scheduled sampling).
-        """
-        block = self.config.patch
-        xs = space_to_depth(context, block=block)
-        carries = []
-        for params in compat.pure(self.encoder):
-            carry, xs = unroll(lstm, params, None, xs)
-            carries.append(carry)
-        if self.config.conditional:
-            first = space_to_depth(context[:, -1], block=block)
-            logits = self._feed_back(tuple(carries), first, steps, teacher, use)
-        else:
-            logits = self._forecast(carries, steps)
-        return depth_to_space(logits, block=block)
-
-    def _forecast(self, carries: list, steps: int) -> Array:
-        xs, hs = None, []
-        for params, carry in zip(compat.pure(self.forecaster), carries, strict=True):
-            _, xs = unroll(lstm, params, carry, xs, steps=steps)
-            hs.append(xs)
-        return self._read(Readout(*compat.pure(self.readout)), tuple(hs), affine)
-
-    def _feed_back(self, carries: tuple, first: Array, steps: int, teacher: Array | None, use: Array | None) -> Array:
-        def readout(params: Readout, hs: tuple, affine: Affine) -> tuple[Array, Array]:
-            logits = self._read(params, hs, affine)
-            return jax.nn.sigmoid(logits), logits
-
-        cell = feedback(stack([lstm] * len(carries), outputs="all"), readout)
-        params = FeedbackParams(compat.pure(self.forecaster), compat.pure(self.readout))
-        xs = None
-        if teacher is not None:
-            frames = space_to_depth(teacher, block=self.config.patch)
-            frames = jnp.concatenate([first[:, None], frames[:, :-1]], axis=1)
-            xs = Teacher(frames, jnp.ones(frames.shape[:2]) if use is None else use)
-        _, logits = unroll(cell, params, FeedbackCarry(carries, first), xs, steps=steps)
-        return logits
-
-    def _read(self, params: Readout, hs: tuple[Array, ...], affine: Affine) -> Array:
-        read = jnp.concatenate(hs, axis=-1) if self.config.readout == "all" else hs[-1]
-        return affine(params.bias, params.kernel, read)
+        super().__init__(
+            config.channels,
+            config.features,
+            patch=config.patch,
+            kernel=config.kernel,
+            input_kernel=config.input_kernel,
+            peephole=config.peephole,
+            forget_bias=config.forget_bias,
+            readout=config.readout,
+            conditional=config.conditional,
+            rngs=rngs,
+        )
 
 
 def build(config: Config, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
     """The one network of the system."""
-    return {"forecaster": EncoderForecaster(config, rngs=rngs)}
+    return {"forecaster": Forecaster(config, rngs=rngs)}
 
 
 def split_clip(
@@ -176,7 +107,7 @@ def split_clip(
 
 
 def loss(
-    nets: dict[str, EncoderForecaster], batch: dict[str, Array], *, key: PRNGKeyArray
+    nets: dict[str, Forecaster], batch: dict[str, Array], *, key: PRNGKeyArray
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """Cross-entropy of the future frames, per sequence: summed over pixels and frames, averaged over the batch.
 
@@ -191,7 +122,7 @@ def loss(
     return jnp.mean(entropy) / future[0, 0].size, {"cross_entropy": jnp.mean(jnp.sum(entropy, axis=1))}
 
 
-def predict(nets: dict[str, EncoderForecaster], batch: dict[str, Array]) -> Float[Array, "B S H W C"]:
+def predict(nets: dict[str, Forecaster], batch: dict[str, Array]) -> Float[Array, "B S H W C"]:
     """The future frames, in [0, 1], running freely."""
     net = nets["forecaster"]
     context, _ = split_clip(net.config, batch["video"])
