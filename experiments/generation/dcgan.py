@@ -15,7 +15,8 @@ images, single pixels.
 
 Measured: `cpu`, seed 0, on one busy core, 3 min 36 s: digits-cnn-fd 4.69 (held-out digits 3.45, the Gaussian 21.5),
 score 6.93 (8.86, 5.77), precision 0.514 (0.92, 0.34), recall 0.899 (0.926, 0.866), the rarest digit 6.6 % of the
-samples: most are digits, some are between two. The others have not been trained to the end yet.
+samples: most are digits, some are between two. `batch_norm`, 2 min 51 s: digits-cnn-fd 18.8, score 6.21, the rarest
+digit 5.2 %. `paper` has not been trained yet.
 """
 
 import dataclasses
@@ -104,6 +105,7 @@ PRESETS = {
     "batch_norm": Config(
         model=dcgan.Config(size=16, channels=1, latent=32, base=32, augment=("translation",)),
         optimizer=Optimizer(learning_rate=2e-4, b1=0.5),
+        loop=Loop(steps=4500, log_every=50, evaluate_every=500, sample_every=500, save_every=250),
         workdir="runs/dcgan-batch_norm",
     ),
     "paper": Config(
