@@ -14,9 +14,10 @@ Held out are other scenes, of the kinds of object known from training. The repor
 captions written, the share that is one of the references, and the nats per caption with which the true one is foretold,
 beside one caption for all, and that of the training picture with the nearest pixels.
 
-Measured so far: `cpu`, seed 0, Karpathy and Fei-Fei's network: 0.024 nats per training caption at step 1540; without
-the image 5.938 cannot be foretold. At a learning rate of 1.5e-3 and 1000 steps 60.4 % of the held-out captions were
-right, and at 3e-3 the network stayed blind. The others have not been trained yet.
+Measured: `cpu`, seed 0, on one busy core: Karpathy and Fei-Fei's network 99.8 % of the held-out captions right, BLEU-4
+0.9995, 0.017 nats; Show and Tell 99.1 %, 0.9971, 0.044 nats; without the image 0.1 %, 5.95 nats; nearest picture 59.1
+%. By Muon: with Adam, in twice the steps, Show and Tell stayed blind. `paper` and `show_and_tell` have not been trained
+yet.
 """
 
 import dataclasses
