@@ -10,6 +10,12 @@ and is what the tests run.
 Held out are digits of other writers. The report sets the model beside three predictions that need no training, each of
 them also in the place of the reconstruction: the last frame copied, an empty background, and the mean frame of the
 training set.
+
+Measured: `cpu`, seed 0: MSE of the future 15.74 per frame against 44.75 of the best baseline, SSIM 0.6782 against
+0.4747, MSE of the reconstruction 10.03; 36 min on a part of one busy CPU core, two to five steps per second when it was
+less busy. `experiments.prediction.convlstm` reaches 15.38 and 0.6981 in as many steps on an eighth of the clips. Where
+a digit is and goes is learned, its shape is hardly more than a stroke of the right size, better in the reconstruction.
+The other presets have not been trained yet.
 """
 
 import dataclasses
@@ -81,7 +87,7 @@ PRESETS = {
         workdir="runs/composite-patches",
     ),
     "tiny": Config(
-        model=dataclasses.replace(composite_lstm.Config.tiny(), size=12),
+        model=dataclasses.replace(composite_lstm.Config.tiny(), size=12, conditional="both"),
         data=Clips(config="tiny_16", batch=8),
         patches=True,
         optimizer=Optimizer(),

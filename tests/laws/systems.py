@@ -258,6 +258,7 @@ SYSTEMS = {
         composite_lstm,
         losses={"loss": ("encoder", "reconstruction", "future")},
         batch=clips,
+        by_heart=120,
         # Shi et al. 2015, Table 1, print that of their baseline, a future predictor of two layers. By hand, for the
         # models of the released code, 4 H (D + H + 1) + 3 H weights of an LSTM that reads D numbers (none: D = 0) and
         # D (H + 1) of a readout: frames, patches, two layers; then percepts with decoders that read nothing.

@@ -15,7 +15,7 @@ from seqjax.models.prediction import composite_lstm as system
 from seqjax.models.prediction.composite_lstm import Config
 from seqjax.nn.split import merge, split
 
-TINY = Config.tiny()
+TINY = dataclasses.replace(Config.tiny(), conditional="both")
 KEY = jax.random.key(0)
 PERCEPTS = {"percept": 7, "error": "squared"}
 
