@@ -105,6 +105,49 @@ def crop_somewhere(
     return record | parts
 
 
+def patch_somewhere(record: Record, rng: np.random.Generator, *, frames: int, size: int) -> Record:
+    """A patch of a clip, at one place in all of its frames: so many consecutive frames, from anywhere in the clip.
+
+    Source: N. Srivastava et al., "Unsupervised Learning of Video Representations using LSTMs", 2015 (``size=32``).
+
+    Args:
+      record: with ``video`` ``[T, H, W, C]``.
+      rng: source of the place and of the first frame.
+      frames: how many.
+      size: height and width, in pixels.
+
+    Returns:
+      ``video`` ``[frames, size, size, C]``, and nothing else.
+
+    Raises:
+      InputError: the clip is shorter or its frames are smaller.
+    """
+    slack = _slack_of_patch(record, frames, size)
+    return _patch(record, rng.integers(slack, endpoint=True), frames, size)
+
+
+def middle_patch(record: Record, *, frames: int, size: int) -> Record:
+    """What ``patch_somewhere`` cuts out but for chance: the middle of the clip's first frames, for evaluation."""
+    _, rows, columns = _slack_of_patch(record, frames, size)
+    return _patch(record, np.array([0, rows // 2, columns // 2]), frames, size)
+
+
+def _slack_of_patch(record: Record, frames: int, size: int) -> np.ndarray:
+    shape = record["video"].shape[:3]
+    slack = np.subtract(shape, (frames, size, size))
+    if slack.min() < 0:
+        raise InputError(
+            f"frames={frames}, size={size}: a clip of {shape[0]} frames of {shape[1]}x{shape[2]} has no such patch. "
+            "Give fewer frames and a smaller size, or leave such clips out."
+        )
+    return slack
+
+
+def _patch(record: Record, corner: np.ndarray, frames: int, size: int) -> Record:
+    t, y, x = corner
+    return {"video": record["video"][t : t + frames, y : y + size, x : x + size]}
+
+
 def _somewhere(height: int, width: int, rng: np.random.Generator, least: float) -> tuple[slice, slice]:
     """Rows and columns of a part."""
     for _ in range(10):

@@ -4,7 +4,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from seqjax.data.augment import PAIRED, UNPAIRED, crop_somewhere, jitter, middle, resize
+from seqjax.data.augment import PAIRED, UNPAIRED, crop_somewhere, jitter, middle, middle_patch, patch_somewhere, resize
 from seqjax.data.pipeline import train_batches
 from seqjax.errors import InputError
 
@@ -170,3 +170,45 @@ def test_where_no_part_fits_the_middle_is_taken():
     assert np.ptp(found[:, 4, :, 1], axis=1).max() < 10 / 400
     with pytest.raises(InputError, match="least=0"):
         parts((10, 10), 1, least=0.0)
+
+
+def clip_of_places(frames: int, height: int, width: int) -> np.ndarray:
+    """A clip whose pixels say when and where they are."""
+    return np.stack(np.meshgrid(*map(np.arange, (frames, height, width)), indexing="ij"), axis=-1).astype(np.uint8)
+
+
+def test_a_patch_is_one_place_in_consecutive_frames():
+    clip = clip_of_places(6, 9, 12)
+    corners = set()
+    for seed in range(300):
+        record = {"video": clip, "label": np.asarray(3)}
+        found = patch_somewhere(record, np.random.default_rng(seed), frames=4, size=8)
+        assert found.keys() == {"video"}
+        t, y, x = found["video"][0, 0, 0]
+        np.testing.assert_array_equal(found["video"], clip[t : t + 4, y : y + 8, x : x + 8])
+        corners.add((int(t), int(y), int(x)))
+    assert corners == {(t, y, x) for t in range(3) for y in range(2) for x in range(5)}
+
+
+def test_for_evaluation_it_is_the_middle_of_the_first_frames():
+    clip = clip_of_places(6, 9, 12)
+    found = middle_patch({"video": clip, "label": np.asarray(3)}, frames=4, size=8)
+    assert found.keys() == {"video"}
+    np.testing.assert_array_equal(found["video"], clip[:4, :8, 2:10])
+
+
+def test_a_clip_may_be_its_own_patch():
+    record = {"video": clip_of_places(4, 8, 8)}
+    np.testing.assert_array_equal(middle_patch(record, frames=4, size=8)["video"], record["video"])
+    rng = np.random.default_rng(0)
+    np.testing.assert_array_equal(patch_somewhere(record, rng, frames=4, size=8)["video"], record["video"])
+
+
+@pytest.mark.parametrize("options", [{"frames": 7, "size": 8}, {"frames": 4, "size": 10}])
+def test_a_clip_without_such_a_patch_is_described(options):
+    record = {"video": clip_of_places(6, 9, 12)}
+    given = f"frames={options['frames']}, size={options['size']}: a clip of 6 frames of 9x12"
+    with pytest.raises(InputError, match=given):
+        middle_patch(record, **options)
+    with pytest.raises(InputError, match=given):
+        patch_somewhere(record, np.random.default_rng(0), **options)

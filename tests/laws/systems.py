@@ -8,7 +8,7 @@ import numpy as np
 
 from seqjax.models.generation import dcgan, draw
 from seqjax.models.language import captioner, ctc, seq2seq, show_attend_tell, transformer
-from seqjax.models.prediction import convlstm, storms
+from seqjax.models.prediction import composite_lstm, convlstm, storms
 from seqjax.models.recognition import ram, vit
 from seqjax.models.recurrent import memory_tasks
 from seqjax.models.translation import cyclegan, discogan, pix2pix
@@ -268,6 +268,28 @@ SYSTEMS = {
             7_585_296: {},
             11_550_224: {"features": (128, 128), "kernel": 1, "input_kernel": 9},
             8_830_480: {"kernel": 1, "input_kernel": 9},
+        },
+    ),
+    "prediction/composite_lstm": System(
+        composite_lstm,
+        losses={"loss": ("encoder", "reconstruction", "future")},
+        batch=clips,
+        by_heart=120,
+        # Shi et al. 2015, Table 1, print that of their baseline, a future predictor of two layers. By hand, for the
+        # models of the released code, 4 H (D + H + 1) + 3 H weights of an LSTM that reads D numbers (none: D = 0) and
+        # D (H + 1) of a readout: frames, patches, two layers; then percepts with decoders that read nothing.
+        published={
+            142_667_776: {"features": (2048, 2048), "decoders": "future", "conditional": "none"},
+            3 * (8_192 * 6_145 + 6_144) + 2 * 4_096 * 2_049: {"conditional": "both"},
+            3 * (8_192 * 5_121 + 6_144) + 2 * 3_072 * 2_049: {
+                **{"size": 32, "channels": 3, "error": "squared", "conditional": "both"}
+            },
+            3 * (8_192 * (6_145 + 4_097) + 2 * 6_144) + 2 * 4_096 * 2_049: {
+                **{"features": (2048, 2048), "conditional": "both"}
+            },
+            8_192 * (6_145 + 2 * 2_049) + 3 * 6_144 + 2 * 4_096 * 2_049: {
+                **{"percept": 4_096, "error": "squared", "conditional": "none"}
+            },
         },
     ),
     "prediction/storms": System(
