@@ -19,7 +19,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,10 @@ from jax import Array
 
 FEW = 4
 """Channels or features that are few for XLA's CPU backend."""
+
+
+CACHE = 2**21
+"""Bytes of images that are read again and again at the speed of the cache."""
 
 
 class Geometry(NamedTuple):
@@ -88,15 +92,34 @@ def transposed(kernel: Array, outputs: Array, *, geometry: Geometry) -> Array:
 
 
 def correlated(inputs: Array, outputs: Array, *, geometry: Geometry) -> Array:
-    """The kernel's gradient: ``W`` of ``x`` and ``y``."""
+    """The kernel's gradient: ``W`` of ``x`` and ``y``, of more images than the cache holds some at a time."""
+    images, size = len(inputs), (inputs.nbytes + outputs.nbytes) // max(1, len(inputs))
+    most = CACHE // max(1, size)
+    piece = next((n for n in range(most, most // 4, -1) if images % n == 0), images)
+    if piece == images:
+        return _correlated(inputs, outputs, geometry=geometry).astype(inputs.dtype)
+    some = geometry._replace(inputs=(piece, *geometry.inputs[1:]))
+
+    def add(total: Array, pair: tuple[Array, ...]) -> tuple[Array, None]:
+        x, y = pair
+        return total + _correlated(x, y, geometry=some), None
+
+    pieces = tuple(x.reshape(-1, piece, *x.shape[1:]) for x in (inputs, outputs))
+    zeros = jnp.zeros(geometry.kernel, _exact(inputs.dtype) or inputs.dtype)
+    return jax.lax.scan(add, zeros, pieces)[0].astype(inputs.dtype)
+
+
+def _correlated(inputs: Array, outputs: Array, *, geometry: Geometry) -> Array:
     match road(geometry):
         case "windows":
-            return (_rows(_windows(inputs, geometry=geometry)).T @ _rows(outputs)).reshape(geometry.kernel)
+            rows = _rows(_windows(inputs, geometry=geometry)).T
+            product = jnp.matmul(rows, _rows(outputs), preferred_element_type=_exact(inputs.dtype))
+            return product.reshape(geometry.kernel)
         case "taps":
             return _exchanged(inputs, outputs, geometry=geometry)
     pads = [(before, k + reach - n - before) for n, k, before, reach in geometry.windows()]
     images, kernel = jnp.moveaxis(inputs, (0, -1), (-1, 0)), jnp.moveaxis(outputs, 0, -2)
-    return jnp.moveaxis(plain(images, kernel, pads, kernel_dilation=geometry.stride), 0, -2)
+    return jnp.moveaxis(plain(images, kernel, pads, kernel_dilation=geometry.stride, exact=True), 0, -2)
 
 
 def plain(
@@ -107,10 +130,11 @@ def plain(
     stride: int = 1,
     images_dilation: int = 1,
     kernel_dilation: int = 1,
+    exact: bool = False,
 ) -> Array:
     """XLA's, in the layout for which its CPU backend has a fast path everywhere. Where derivatives have theirs changed
     instead, as JAX's own do, it puts them right in the main program alone, and those in a loop or a branch stay slow.
-    """
+    ``exact`` gives at least float32."""
     axes = "XYZ"[: len(pads)]
     return jax.lax.conv_general_dilated(
         images,
@@ -120,6 +144,7 @@ def plain(
         lhs_dilation=(images_dilation,) * len(axes),
         rhs_dilation=(kernel_dilation,) * len(axes),
         dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
+        preferred_element_type=_exact(images.dtype) if exact else None,
     )
 
 
@@ -157,7 +182,7 @@ def _exchanged(inputs: Array, outputs: Array, *, geometry: Geometry) -> Array:
     *window, channels, features = geometry.kernel
     pads = tuple((k - 1 - before, k - 1 - after) for k, (before, after) in zip(window, geometry.pads, strict=True))
     exchanged = Geometry(outputs.shape, (*window, features, channels), 1, pads)
-    mirrored = correlated(outputs, inputs, geometry=exchanged)
+    mirrored = _correlated(outputs, inputs, geometry=exchanged)
     return jnp.flip(mirrored, axis=range(len(window))).swapaxes(-1, -2)
 
 
@@ -178,6 +203,11 @@ def _rows(x: Array) -> Array:
 
 def _multiply(matrix: Array, x: Array, exact: bool = False) -> Array:
     """The product along the last axis; ``exact`` where more is added to it, so that it is not rounded to bfloat16."""
-    dtype = jnp.float32 if exact and jnp.finfo(x.dtype).bits < 32 else None
+    dtype = _exact(x.dtype) if exact else None
     # As matrices: contracting several axes makes XLA's CPU backend transpose copies.
     return jnp.matmul(_rows(x), matrix, preferred_element_type=dtype).reshape(*x.shape[:-1], matrix.shape[-1])
+
+
+def _exact(dtype: Any) -> Any:
+    """What sums of numbers of half precision are kept in; None for others, which keep their own."""
+    return jnp.float32 if jnp.finfo(dtype).bits < 32 else None

@@ -72,7 +72,7 @@ def unroll(
       unroll: how many steps the compiled loop holds in its body.
       hoist: True projects the inputs of all steps before the loop, in one product whose result is as large as all
         gates of all steps; False projects each step's inside the loop. None chooses: inside on CPU, from 8 rows of
-        dense inputs, or from 1,024 positions of convolutional ones unless there is a deferred gradient.
+        dense inputs, or from 1,024 positions of convolutional ones.
       weight_gradient: "deferred" forms each weight's gradient in one contraction over all steps after the backward
         loop; "autodiff" adds it up step by step, as differentiating ``jax.lax.scan`` does, and saves all that the
         step's operations want, gate activations too. Equal to rounding; forward-mode differentiation needs "autodiff".
@@ -113,15 +113,12 @@ def unroll(
     chunk = length if remat is None else _chunk_length(remat, length)
     in_autodiff = weight_gradient == "autodiff" or not isinstance(cell, Cell)
 
-    def loop(*, gradient_after: bool) -> Loop:
-        before = _hoists(xs, gradient_after) if hoist is None else hoist or xs is None
-        return Loop(chunk, reverse, unroll, before)
-
-    run = autodiff(whole, loop(gradient_after=False))
+    loop = Loop(chunk, reverse, unroll, _hoists(xs) if hoist is None else hoist or xs is None)
+    run = autodiff(whole, loop)
     if isinstance(whole.step, LinearStep) and (method == "associative" or (method is None and not in_autodiff)):
-        run = _over_time(whole, whole.step, method, loop(gradient_after=False))
+        run = _over_time(whole, whole.step, method, loop)
     elif not in_autodiff:
-        run = deferred(whole, loop(gradient_after=True), saved, run)
+        run = deferred(whole, loop, saved, run)
     if remat is not None:
         run = _in_chunks(run, chunk, length, reverse)
     carry, ys = run(params, start, carry, xs, flags)
@@ -139,16 +136,15 @@ def _refuse(method: str, **arguments: Any) -> None:
             raise InputError(f"unroll: method is {method!r}, which takes no {name}; {name} is {value!r}.")
 
 
-def _hoists(xs: Tree, gradient_after: bool) -> bool:
+def _hoists(xs: Tree) -> bool:
     """On CPU a projected sequence that leaves the cache costs more than one large product saves, unless a step's own
-    product is very small, or a convolution's value is stored for the gradient after the loop anyway: measured on two
-    cores, see ``experiments.bench.recurrent``."""
+    product is very small: measured on two cores, see ``experiments.bench.recurrent``."""
     if jax.default_backend() != "cpu" or xs is None:
         return True
 
     def gains(x: Array) -> bool:
         positions = math.prod(x.shape[1:-1])
-        return positions < 8 if x.ndim <= 3 else gradient_after or positions < 1024
+        return positions < (8 if x.ndim <= 3 else 1024)
 
     return any(gains(x) for x in jax.tree.leaves(xs))
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqjax.ops import convolution_cpu
 from seqjax.ops.convolution import conv, conv_transpose
 from seqjax.ops.convolution_cpu import Geometry, correlated, road, strided, transposed
 
@@ -53,6 +54,25 @@ def test_all_roads_are_one_sum(name):
 
     for found, expected in zip(*both(normal(0, geometry.kernel), normal(1, geometry.inputs)), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("name", GEOMETRIES)
+def test_kernels_of_many_images_are_added_up(name, monkeypatch):
+    """With a cache of one image and a half, image by image; in half precision rounded once."""
+    _, geometry = GEOMETRIES[name]
+    inputs, kernel = normal(0, geometry.inputs), normal(1, geometry.kernel)
+    outputs = strided(kernel, inputs, geometry=geometry)
+    whole = np.asarray(correlated(inputs, outputs, geometry=geometry))
+    half = correlated(*(x.astype(jnp.bfloat16) for x in (inputs, outputs)), geometry=geometry)
+    monkeypatch.setattr(convolution_cpu, "CACHE", 3 * (inputs.nbytes + outputs.nbytes) // len(inputs) // 2)
+    if len(inputs) > 1:
+        traced = jax.make_jaxpr(lambda x, y: correlated(x, y, geometry=geometry))(inputs, outputs)
+        assert [str(e.primitive) for e in traced.eqns if str(e.primitive) == "scan"]
+    np.testing.assert_allclose(correlated(inputs, outputs, geometry=geometry), whole, rtol=1e-5, atol=2e-5)
+    monkeypatch.setattr(convolution_cpu, "CACHE", 3 * (inputs.nbytes + outputs.nbytes) // len(inputs) // 4)
+    pieces = correlated(*(x.astype(jnp.bfloat16) for x in (inputs, outputs)), geometry=geometry)
+    scale = np.abs(whole).max()
+    np.testing.assert_allclose(*(x.astype(jnp.float32) for x in (pieces, half)), rtol=2**-7, atol=1e-4 * scale)
 
 
 @pytest.mark.parametrize("name", GEOMETRIES)
