@@ -108,9 +108,11 @@ class FrameDecoder(nnx.Module):
             )
         self.levels = compat.List(levels)
         last = widths[0] * (2 if depths[0] == 1 else 1)
-        self.frame = (
-            ConvTranspose(last, channels, 4, rngs=rngs) if backbone == "dcgan" else Conv(last, channels, 3, rngs=rngs)
-        )
+        if backbone == "dcgan":
+            self.frame: nnx.Module = ConvTranspose(last, channels, 4, bias=False, rngs=rngs)
+        else:
+            self.frame = Conv(last, channels, 3, bias=False, rngs=rngs)
+        self.bias = nnx.Param(jnp.zeros(channels))
 
     def __call__(
         self, h: Float[Array, "B D"], skips: tuple[Float[Array, "B _h _w _d"], ...], *, running: bool = False
@@ -128,7 +130,9 @@ class FrameDecoder(nnx.Module):
             x = jnp.concatenate([x, skip.astype(x.dtype)], axis=-1)
             for layer in level:
                 x = layer(x, running=running)
-        return jax.nn.sigmoid(self.frame(x).astype(jnp.float32))
+        # In float32: the gradient of this bias is a sum over all pixels.
+        logits = self.frame(x).astype(jnp.float32)
+        return jax.nn.sigmoid(logits + jnp.broadcast_to(self.bias[...].astype(jnp.float32), logits.shape))
 
 
 class Layer(nnx.Module):
