@@ -123,10 +123,11 @@ def overlay(
 NAMED: dict[str, dict[str, Any]] = {
     "two_64": {},
     "one_32": {"size": 32, "digit_size": 16, "digits": 1},
+    "stochastic_32": {"motion": "stochastic", "size": 32, "digit_size": 16, "digits": 1},
     "stochastic_64": {"motion": "stochastic", "digit_size": 32},
     "tiny_16": {"frames": 8, "size": 16, "digit_size": 8, "digits": 1, "train": 64, "validation": 16, "test": 12},
 }
-"""Configurations by name: Moving MNIST's sizes (the default), a small set for quick runs, SM-MNIST's sizes, and a few
+"""Configurations by name: Moving MNIST's sizes (the default), small sets for quick runs, SM-MNIST's sizes, and a few
 clips for tests."""
 
 

@@ -25,6 +25,7 @@ from tensorflow_datasets.core.read_only_builder import builder_from_files
 from tensorflow_datasets.core.registered import DatasetNotFoundError
 
 from seqjax.data.binary_digits import BinaryDigits
+from seqjax.data.bouncing_blob import BouncingBlob
 from seqjax.data.cluttered_digits import ClutteredDigits
 from seqjax.data.digit_outlines import DigitOutlines
 from seqjax.data.digit_styles import DigitStyles
@@ -43,6 +44,7 @@ from seqjax.errors import InputError
 BUILDERS = (
     AddingProblem,
     BinaryDigits,
+    BouncingBlob,
     Cam5Hurricanes,
     ClutteredDigits,
     CopyMemory,

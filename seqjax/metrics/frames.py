@@ -1,8 +1,9 @@
 """How close predicted frames are to the true ones: MSE, MAE, PSNR and SSIM, on average and by frame."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from seqjax.errors import InputError
@@ -46,20 +47,36 @@ def frame_metrics(*, frames: int, ssim: distances.SSIMVariant = "gauss11", data_
                 f"{target.shape}; expected [B, {frames}, H, W, C] twice: predict as many frames as the "
                 f"target has and build the metric for that number."
             )
-        clipped = jnp.clip(outputs, 0, data_range)
-        psnr = distances.psnr(clipped, target, data_range=data_range)
-        values = {
-            "mse": distances.squared_error(outputs, target),
-            "mae": distances.absolute_error(outputs, target),
-            "psnr": jnp.minimum(psnr, PSNR_CAP),
-            "ssim": distances.ssim(clipped, target, variant=ssim, data_range=data_range),
-        }
+        values = frame_figures(outputs, target, ssim=ssim, data_range=data_range)
         return add(acc, values, batch.get("weight", jnp.ones(len(target))))
 
-    return Metric(init, accumulate, _finish)
+    return Metric(init, accumulate, lambda acc: by_frame(means(acc, "frame_metrics")))
 
 
-def _finish(acc: Totals) -> Figures:
-    curves = means(acc, "frame_metrics")
+def frame_figures(
+    outputs: Float[Array, "B T H W C"],
+    target: Float[Array, "B T H W C"],
+    names: Collection[str] = ("mse", "mae", "psnr", "ssim"),
+    *,
+    ssim: distances.SSIMVariant = "gauss11",
+    data_range: float = 1.0,
+) -> dict[str, Float[Array, "B T"]]:
+    """The figures of `frame_metrics` for every frame, those that are named."""
+    clipped = jnp.clip(outputs, 0, data_range)
+
+    def psnr() -> Array:
+        return jnp.minimum(distances.psnr(clipped, target, data_range=data_range), PSNR_CAP)
+
+    figures = {
+        "mse": lambda: distances.squared_error(outputs, target),
+        "mae": lambda: distances.absolute_error(outputs, target),
+        "psnr": psnr,
+        "ssim": lambda: distances.ssim(clipped, target, variant=ssim, data_range=data_range),
+    }
+    return {name: figures[name]() for name in names}
+
+
+def by_frame(curves: Mapping[str, np.ndarray]) -> Figures:
+    """Averages over frames by name, and the curves themselves under the name with "_by_frame"."""
     averages: Figures = {name: float(curve.mean()) for name, curve in curves.items()}
     return averages | {f"{name}_by_frame": curve.tolist() for name, curve in curves.items()}

@@ -1,5 +1,6 @@
-"""Normalisation chosen by name, as the published adversarial networks choose it."""
+"""Normalisation chosen by name, as published networks of images choose it."""
 
+import math
 from typing import Literal
 
 import jax
@@ -7,15 +8,16 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
-from seqjax.ops.norm import instance_norm
+from seqjax.ops.norm import group_norm, instance_norm
 
-Kind = Literal["none", "batch", "instance", "affine_instance"]
-"""``instance`` has no parameters, as in CycleGAN's code; ``affine_instance`` has, as in DualGAN's."""
+Kind = Literal["none", "batch", "instance", "affine_instance", "group"]
+"""``instance`` has no parameters, as in CycleGAN's code; ``affine_instance`` has, as in DualGAN's. ``group`` has
+them too; its groups are of 16 channels, or of as many as divide both 16 and C."""
 
 
 def has_bias(kind: Kind) -> bool:
     """Whether the normalisation adds a bias of its own, so that the convolution before it needs none."""
-    return kind in ("batch", "affine_instance")
+    return kind in ("batch", "affine_instance", "group")
 
 
 class Norm(nnx.Module):
@@ -36,7 +38,7 @@ class Norm(nnx.Module):
             self.batch = nnx.BatchNorm(
                 features, momentum=0.9, epsilon=1e-5, use_fast_variance=False, scale_init=_scale, rngs=rngs
             )
-        elif kind == "affine_instance":
+        elif kind in ("affine_instance", "group"):
             self.scale = nnx.Param(_scale(rngs.params(), (features,)))
             self.bias = nnx.Param(jnp.zeros(features))
 
@@ -55,6 +57,9 @@ class Norm(nnx.Module):
                 return instance_norm(x)
             case "affine_instance":
                 return instance_norm(x, self.scale[...], self.bias[...])
+            case "group":
+                groups = x.shape[-1] // math.gcd(x.shape[-1], 16)
+                return group_norm(x, self.scale[...], self.bias[...], groups=groups)
             case _:
                 return x
 

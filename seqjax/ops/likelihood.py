@@ -46,7 +46,30 @@ def standard_normal_kl(mean: Float[Array, "*B Z"], log_deviation: Float[Array, "
 
     Source: Kingma and Welling, *Auto-Encoding Variational Bayes*, 2014, appendix B.
     """
-    chex.assert_equal_shape([mean, log_deviation])
-    mean, log_deviation = mean.astype(jnp.float32), log_deviation.astype(jnp.float32)
-    terms = jnp.square(mean) + jnp.exp(2 * log_deviation) - 2 * log_deviation - 1
-    return 0.5 * jnp.sum(terms, axis=-1)
+    return gaussian_kl(mean, log_deviation, jnp.zeros_like(mean), jnp.zeros_like(log_deviation))
+
+
+def gaussian_kl(
+    mean: Float[Array, "*B Z"],
+    log_deviation: Float[Array, "*B Z"],
+    prior_mean: Float[Array, "*B Z"],
+    prior_log_deviation: Float[Array, "*B Z"],
+) -> Float[Array, "*B"]:
+    """``KL(N(μ, σ² I) ‖ N(m, s² I)) = Σ_j log(s_j/σ_j) + (σ_j² + (μ_j - m_j)²) / (2 s_j²) - ½`` in nats.
+
+    0 where both are one, and nowhere else; not symmetric. Computed and returned in float32.
+
+    Args:
+      mean: ``μ``.
+      log_deviation: ``log σ``.
+      prior_mean: ``m``.
+      prior_log_deviation: ``log s``.
+
+    Source: Denton and Fergus, *Stochastic Video Generation with a Learned Prior*, 2018, section 3, for a learned prior.
+    """
+    arrays = (mean, log_deviation, prior_mean, prior_log_deviation)
+    chex.assert_equal_shape(arrays)
+    mean, log_deviation, prior_mean, prior_log_deviation = (x.astype(jnp.float32) for x in arrays)
+    log_ratio = log_deviation - prior_log_deviation
+    distance = jnp.square((mean - prior_mean) * jnp.exp(-prior_log_deviation))
+    return 0.5 * jnp.sum(distance + jnp.exp(2 * log_ratio) - 2 * log_ratio - 1, axis=-1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from seqjax.models.generation import dcgan, draw
 from seqjax.models.language import captioner, ctc, seq2seq, show_attend_tell, transformer
-from seqjax.models.prediction import composite_lstm, convlstm, storms
+from seqjax.models.prediction import composite_lstm, convlstm, storms, svg
 from seqjax.models.recognition import ram, vit
 from seqjax.models.recurrent import memory_tasks
 from seqjax.models.translation import cyclegan, discogan, pix2pix
@@ -302,6 +302,30 @@ SYSTEMS = {
             (9 * 6 + 1) * 32 + (9 * 32 + 1) * 64 + 2 * (9 * (64 + 64) + 1) * 256 + 9 * (32 + 64) + 1: {},
             (9 * (16 + 64) + 9 * 64 + 2 * 9 * (64 + 64) + 4 * (1 + 3 / 4)) * 256 + (128 + 1) * 16: {"task": "forecast"},
         },
+    ),
+    "prediction/svg": System(
+        svg,
+        losses={"loss": ("encoder", "decoder", "predictor", "posterior", "prior")},
+        batch=clips,
+        # No paper prints them. By hand from the layer tables, normalisations two a channel: encoder, decoder, predictor
+        # and two Gaussian LSTMs, or one; SM-MNIST, and colours of BAIR through VGG.
+        published={
+            sum(16 * c * d + 2 * d for c, d in [(1, 64), (64, 128), (128, 256), (256, 512), (512, 128)])
+            + sum(16 * c * d + 2 * d for c, d in [(128, 512), (1024, 256), (512, 128), (256, 64)])
+            + (16 * 128 + 1)
+            + (139 * 256 + 2 * 1024 * (256 + 256 + 1) + 257 * 128)
+            + count * (129 * 256 + 1024 * (256 + 256 + 1) + 257 * 20): {"prior": prior}
+            for count, prior in ((2, "learned"), (1, "fixed"))
+        }
+        | {
+            9 * (3 * 64 + 64**2 + 64 * 128 + 128**2 + 128 * 256 + 2 * 256**2 + 256 * 512 + 2 * 512**2)
+            + (16 * 512 * 128 + 2 * (2 * 64 + 2 * 128 + 3 * 256 + 3 * 512 + 128))
+            + (16 * 128 * 512 + 9 * 512 * (1024 + 512 + 256) + 9 * 256 * (512 + 256 + 128) + 9 * 128 * (256 + 64))
+            + (9 * 64 * 128 + 9 * 64 * 3 + 3 + 2 * (3 * 512 + 256 + 2 * 256 + 2 * 128 + 2 * 64))
+            + (193 * 256 + 2 * 1024 * (256 + 256 + 1) + 257 * 128)
+            + 2 * (129 * 256 + 1024 * (256 + 256 + 1) + 257 * 128): {"backbone": "vgg", "channels": 3, "latent": 64}
+        },
+        by_parts=False,
     ),
     "recognition/ram": System(
         ram,

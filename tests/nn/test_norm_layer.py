@@ -43,7 +43,9 @@ def test_none_changes_nothing():
     np.testing.assert_array_equal(Norm("none", 6, rngs=nnx.Rngs(0))(x), x)
 
 
-@pytest.mark.parametrize(("kind", "number"), [("none", 0), ("instance", 0), ("affine_instance", 12), ("batch", 12)])
+@pytest.mark.parametrize(
+    ("kind", "number"), [("none", 0), ("instance", 0), ("affine_instance", 12), ("batch", 12), ("group", 12)]
+)
 def test_parameters_and_who_has_a_bias(kind, number):
     assert count({"net": Norm(kind, 6, rngs=nnx.Rngs(0))}) == number
     assert has_bias(kind) == (number > 0)
@@ -78,3 +80,12 @@ def test_whose_statistics_they_are(kind):
     norm, x = Norm(kind, 6, rngs=nnx.Rngs(0)), maps()
     alone, among = norm(x[:1]), norm(x)[:1]
     assert (np.abs(alone - among).max() > 1e-2) == (kind == "batch")
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(6, 3), (4, 1), (32, 2), (40, 5)])
+def test_groups_of_sixteen_channels_or_of_what_divides_them(channels, groups):
+    x = np.random.default_rng(0).normal(1, 2, (2, 3, 3, channels))
+    grouped = x.reshape(2, 9, groups, channels // groups).swapaxes(1, 2)
+    expected = standardised(grouped, (2, 3)).swapaxes(1, 2).reshape(x.shape)
+    norm = Norm("group", channels, rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(norm(jnp.asarray(x, jnp.float32)), expected * np.asarray(norm.scale[...]), atol=1e-4)

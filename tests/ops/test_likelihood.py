@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import log_loss
 
-from seqjax.ops.likelihood import bernoulli_cross_entropy, standard_normal_kl
+from seqjax.ops.likelihood import bernoulli_cross_entropy, gaussian_kl, standard_normal_kl
 
 
 def _example():
@@ -111,3 +111,50 @@ def test_divergence_from_the_standard_normal():
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     np.testing.assert_array_equal(standard_normal_kl(jnp.zeros((2, 5)), jnp.zeros((2, 5))), 0)
     assert standard_normal_kl(jnp.zeros(2, jnp.bfloat16), jnp.zeros(2, jnp.bfloat16)).dtype == jnp.float32
+
+
+def _gaussians(seed=3):
+    """Means and log deviations of two distributions, ``[3, 4]`` each."""
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=(3, 4)), rng.normal(0, 0.5, (3, 4)), rng.normal(size=(3, 4)), rng.normal(0, 0.5, (3, 4))]
+
+
+def test_divergence_of_gaussians_is_within_three_errors_of_a_monte_carlo_estimate():
+    arrays = _gaussians()
+    found = np.asarray(gaussian_kl(*(jnp.asarray(x, jnp.float32) for x in arrays)))
+    mean, log_deviation, prior_mean, prior_log_deviation = arrays
+    q, p = norm(mean, np.exp(log_deviation)), norm(prior_mean, np.exp(prior_log_deviation))
+    x = q.rvs((40_000, 3, 4), random_state=np.random.default_rng(0))
+    ratios = (q.logpdf(x) - p.logpdf(x)).sum(axis=-1)
+    error = ratios.std(axis=0) / np.sqrt(len(ratios))
+    assert (np.abs(found - ratios.mean(axis=0)) < 3 * error).all()
+
+
+def test_divergence_of_gaussians_at_known_points():
+    """None from itself; from N(0, I) that of `standard_normal_kl`; a mean of one deviation more costs 1/2."""
+    mean, log_deviation, *_ = (jnp.asarray(x, jnp.float32) for x in _gaussians())
+    np.testing.assert_array_equal(gaussian_kl(mean, log_deviation, mean, log_deviation), 0)
+    zeros = jnp.zeros_like(mean)
+    np.testing.assert_array_equal(
+        gaussian_kl(mean, log_deviation, zeros, zeros), standard_normal_kl(mean, log_deviation)
+    )
+    moved = mean + jnp.exp(log_deviation)
+    np.testing.assert_allclose(gaussian_kl(moved, log_deviation, mean, log_deviation), 4 / 2, rtol=1e-5)
+    assert gaussian_kl(*(x.astype(jnp.bfloat16) for x in (mean, log_deviation, zeros, zeros))).dtype == jnp.float32
+
+
+def test_gradient_of_the_divergence_equals_finite_differences():
+    arrays = _gaussians()
+    gradients = jax.grad(lambda *x: jnp.sum(gaussian_kl(*x)), argnums=(0, 1, 2, 3))(
+        *(jnp.asarray(x, jnp.float32) for x in arrays)
+    )
+
+    def value(arrays):
+        m, s, n, r = arrays
+        return (r - s + (np.exp(2 * s) + (m - n) ** 2) / (2 * np.exp(2 * r)) - 0.5).sum()
+
+    for k, gradient in enumerate(gradients):
+        step = np.zeros((4, 3, 4))
+        step[k] = 1e-6 * np.random.default_rng(k).normal(size=(3, 4))
+        slope = (value(np.stack(arrays) + step) - value(np.stack(arrays) - step)) / 2
+        np.testing.assert_allclose(np.vdot(gradient, step[k]), slope, rtol=1e-4)
