@@ -35,6 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from seqjax.data.clips import Clips, first_clips, open_split
 from seqjax.data.pipeline import eval_batches, train_batches
@@ -272,6 +273,7 @@ def plot_openness(outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndar
         right.plot(frames, outputs["kl"][b], "C1.-", linewidth=0.8)
         left.set_ylabel("prior's σ", color="C0")
         right.set_ylabel("KL, nats", color="C1")
+    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[-1].set_xlabel("frame" + ", shaded after an impact" * ("impact" in batch))
     return picture(figure)
 
