@@ -144,7 +144,7 @@ def test_unknown_name(tmp_path):
 def test_unknown_configuration(tmp_path):
     text = message("moving_digits", split="train", config="three_64", data_dir=tmp_path)
     assert "'three_64'" in text
-    assert "['two_64', 'one_32', 'stochastic_64', 'tiny_16']" in text
+    assert "['two_64', 'one_32', 'stochastic_32', 'stochastic_64', 'tiny_16']" in text
     taken = MovingDigitsConfig(name="two_64", frames=5)
     assert "'tiny_16']" in message("moving_digits", split="train", config=taken, data_dir=tmp_path)
 
