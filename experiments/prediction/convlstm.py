@@ -9,7 +9,7 @@ is what the tests run.
 Held out are digits of other writers. The report sets the model beside three predictions that need no training:
 the last frame copied, an empty background, and the mean frame of the training set.
 
-Measured: `cpu`, seed 0, two CPU cores, 4 min 48 s: MSE 15.38 per frame against 44.75 of the best baseline, SSIM 0.6981
+Measured: `cpu`, seed 0, two CPU cores, 1 min 51 s: MSE 15.74 per frame against 44.75 of the best baseline, SSIM 0.6939
 against 0.4747. Its digits keep their shape roughly for a few frames and then blur. It is trained by Muon, which needs
 far fewer steps here than Adam. `paper` has not been trained yet.
 """
