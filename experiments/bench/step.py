@@ -76,14 +76,16 @@ PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
     "experiments.language.seq2seq": {"source": (50,), "target": (50,)},
     "experiments.language.show_attend_tell": {"image": (224, 224, 3), "captions": (21,)},
     "experiments.language.transformer": {"source": (32,), "target": (32,)},
+    "experiments.prediction.storms": {"fields": (10, 128, 257, 6), "density": (10, 128, 257, 1)},
     "experiments.recognition.ram": {"image": (60, 60, 1), "label": ()},
     "experiments.recognition.vit": {"image": (224, 224, 3), "label": ()},
     "experiments.translation.cyclegan": {"a": (256, 256, 3), "b": (256, 256, 3)},
     "experiments.translation.discogan": {"a": (64, 64, 3), "b": (64, 64, 3)},
     "experiments.translation.pix2pix": {"input": (256, 256, 3), "target": (256, 256, 3)},
 }
-"""A record of each `paper` preset whose set is a published one, which need not be here: of three dimensions pixels,
-else numbers."""
+"""A record of each `paper` preset whose set is a published one, which need not be here."""
+DTYPES = {3: np.uint8, 4: np.float32}
+"""Of an array of so many dimensions in such a record: an image, a field over time; all else are whole numbers."""
 
 
 def every_recipe() -> list[str]:
@@ -106,14 +108,14 @@ def chosen(config: Config, recipe: str) -> tuple[Any, Any]:
 
 
 def lower(preset: Any, learner: Learner, nets: Any, state: Any, batch: Any) -> Any:
-    """The step of a recipe, compiled as its loop does."""
+    """The step of a recipe, ready to be compiled as its loop does."""
     calls = preset.loop.steps_per_call
     learner = repeat(learner, calls) if calls > 1 else learner
     dtype = None if preset.loop.compute == "float32" else preset.loop.compute
     step: Any = compile_step(
         learner, split(nets).graphs, make_mesh(), preset.loop.parallel, inner_steps=calls, dtype=dtype
     )
-    return step.lower(state, batch).compile()
+    return step.lower(state, batch)
 
 
 def facts(config: Config, recipe: str, preset: Any, program: Any, batch: Any) -> dict[str, Any]:
@@ -142,7 +144,7 @@ def timed(config: Config, recipe: str) -> dict[str, Any]:
     nets = initialise(experiment.build, preset.seed)
     state = replicate(experiment.learner.init(nets, jax.random.key(0)), mesh)
     batch = shard_batch(next(iter(experiment.batches(0))), mesh, inner_steps=calls)
-    program = lower(preset, experiment.learner, nets, state, batch)
+    program = lower(preset, experiment.learner, nets, state, batch).compile()
     seconds = statistics.median(measure(step_call(program, state, batch), config.seconds)) / calls
     found = facts(config, recipe, preset, program, batch)
     found |= {"seconds": seconds, "steps_per_second": 1 / seconds}
@@ -158,13 +160,13 @@ def one_batch(config: Config, recipe: str) -> dict[str, jax.ShapeDtypeStruct]:
     size, calls = preset.data.batch, preset.loop.steps_per_call
     leading = (calls, size) if calls > 1 else (size,)
     return {
-        name: jax.ShapeDtypeStruct(leading + shape, np.uint8 if len(shape) == 3 else np.int32)
+        name: jax.ShapeDtypeStruct(leading + shape, DTYPES.get(len(shape), np.int32))
         for name, shape in PUBLISHED[recipe].items()
     }
 
 
-def planned(config: Config, recipe: str) -> dict[str, Any]:
-    """The record of one recipe, its step compiled for all devices with the batch of the preset on each."""
+def foreseen(config: Config, recipe: str) -> tuple[Any, Any, dict[str, jax.ShapeDtypeStruct]]:
+    """A recipe's preset, its step for all devices, and the batch for them all, nothing of which holds a number."""
     module, preset = chosen(config, recipe)
     axis, devices = int(preset.loop.steps_per_call > 1), jax.device_count()
 
@@ -177,11 +179,17 @@ def planned(config: Config, recipe: str) -> dict[str, Any]:
     given = dataclasses.replace(preset, frozen=False) if getattr(preset, "frozen", False) else preset
     learner, nets = module.learner(preset), nnx.eval_shape(lambda: module.build(given, nnx.Rngs(0)))
     state = jax.eval_shape(lambda key: learner.init(module.build(given, nnx.Rngs(0)), key), jax.random.key(0))
-    found = facts(config, recipe, preset, lower(preset, learner, nets, state, batch), batch)
+    return preset, lower(preset, learner, nets, state, batch), batch
+
+
+def planned(config: Config, recipe: str) -> dict[str, Any]:
+    """The record of one recipe, its step compiled for all devices with the batch of the preset on each."""
+    preset, step, batch = foreseen(config, recipe)
+    found = facts(config, recipe, preset, step.compile(), batch)
     computing = found["operations"] / (config.peak_tflops * 1e12)
     # Every byte goes out and comes in: that is what the bandwidth of an all-reduce counts already.
     reducing = found["all_reduced_bytes"] / (config.reduce_gbytes * 1e9)
-    per_device = found["batch"] // devices
+    per_device = found["batch"] // jax.device_count()
     return found | {
         "batch_per_device": per_device,
         "computing_seconds": computing,

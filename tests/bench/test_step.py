@@ -73,6 +73,15 @@ def test_steps(data_dir, tmp_path, capsys, parallel):
     assert "recurrent.memory_tasks" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("recipe", step.PUBLISHED)
+def test_a_step_takes_what_is_said_of_a_set_that_is_not_here(tmp_path, recipe):
+    """Lowered for all devices, not compiled."""
+    config = dataclasses.replace(step.PRESETS["plan"], out=str(tmp_path), parallel="pmap")
+    _, program, batch = step.foreseen(config, recipe)
+    assert "all_reduce" in program.as_text()
+    assert all(x.shape[0] % jax.device_count() == 0 for x in batch.values())
+
+
 def test_plan(data_dir, tmp_path, capsys):
     """Oracle: an LSTM of 8 units on 2 inputs, 8 sequences of T steps on each device, and one map to one number."""
     config = dataclasses.replace(

@@ -55,9 +55,10 @@ def roll(nets, video, noise, context=P):
     return np.asarray(run_all(nets, call, video, noise))
 
 
-def test_loss_is_squared_error_and_divergence_by_their_definitions():
+@pytest.mark.parametrize("beta", [TINY.beta, 0.5])
+def test_loss_is_squared_error_and_divergence_by_their_definitions(beta):
     """In NumPy, from the frames and the distributions: sums over steps, the error a mean over pixels."""
-    nets, video = networks(), clip()
+    nets, video = networks(beta=beta), clip()
     total, metrics = loss_of(nets, video)
 
     def parts(nets, video):
@@ -68,7 +69,7 @@ def test_loss_is_squared_error_and_divergence_by_their_definitions():
     predicted, q, p = jax.tree.map(lambda x: np.asarray(x, np.float64), found)
     errors, (s_q, s_p) = np.square(predicted - frames[:, 1:]), np.exp([q.log_deviation, p.log_deviation])
     kl = (np.log(s_p / s_q) + (s_q**2 + (q.mean - p.mean) ** 2) / (2 * s_p**2) - 0.5).sum(axis=-1)
-    expected = errors.mean(axis=(2, 3, 4)).sum(axis=1) + TINY.beta * kl.sum(axis=1)
+    expected = errors.mean(axis=(2, 3, 4)).sum(axis=1) + beta * kl.sum(axis=1)
     np.testing.assert_allclose(total, expected.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["mse"], errors.sum(axis=(2, 3, 4)).mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["kl"], kl.mean(), rtol=1e-4, atol=1e-6)
