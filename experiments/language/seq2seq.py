@@ -13,9 +13,10 @@ seconds and is what the tests run. Without `systems`, one run trains `model` in 
 Held out are other strings. What is measured is written freely, by beam search: the share of outputs that are right from
 first to last, and BLEU.
 
-Measured: `cpu`, seed 0, one busy CPU core, about 9 min: of 1,000 unseen strings of 16 digits plain writes none right
-(BLEU 0.271), bahdanau 100 %, luong 96.7 % (0.996). While the right digits of 512 strings are read, bahdanau's attention
-has 0.657 on the digit to write, luong's 0.994. `paper` has not been trained yet.
+Measured: `cpu`, seed 0, one CPU core, 1 min 39 s: of 1,000 unseen strings of 16 digits plain writes 5.2 % right (BLEU
+0.586), bahdanau 100 %, luong 99.9 %. While the right digits of 512 strings are read, bahdanau's attention has 0.777 on
+the digit to write, luong's 0.998. They are trained by Muon: with Adam luong stayed at 96.7 %. `paper` has not been
+trained yet.
 """
 
 import dataclasses
@@ -90,7 +91,7 @@ class Config:
     """The network."""
     data: Pairs = Pairs()
     """The pairs."""
-    optimizer: Optimizer = Optimizer(learning_rate=2e-3, clip_norm=1.0)
+    optimizer: Optimizer = Optimizer("muon", learning_rate=4e-3, schedule="cosine", clip_norm=1.0)
     """The optimiser."""
     loop: Loop = Loop(steps=600, log_every=20, save_every=100)
     """Length and cadences of training."""
