@@ -196,6 +196,11 @@ def predictions(model: composite_lstm.Config, train: Source) -> dict[str, Predic
     return {rival: on_context(rival) for rival in next(iter(forecasts.values()))}
 
 
+def forecast(config: Config, nets: Any, batch: Mapping[str, jax.Array], *, key: jax.Array) -> jax.Array:
+    """The future, as `experiments.prediction.compare` asks for it; nothing is drawn."""
+    return composite_lstm.predict(nets, dict(batch))["future"]
+
+
 def draw(
     model: composite_lstm.Config, outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:

@@ -17,6 +17,7 @@ far fewer steps here than Adam. `paper` has not been trained yet.
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -138,6 +139,11 @@ def predictions(model: convlstm.Config, train: Source) -> dict[str, Predict]:
         return lambda _, batch: predict(convlstm.split_clip(model, batch["video"])[0])
 
     return {name: on_context(predict) for name, predict in forecasts.items()}
+
+
+def forecast(config: Config, nets: Any, batch: Mapping[str, jax.Array], *, key: jax.Array) -> jax.Array:
+    """The future, as `experiments.prediction.compare` asks for it; nothing is drawn."""
+    return convlstm.predict(nets, dict(batch))
 
 
 def draw(model: convlstm.Config, outputs: np.ndarray, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

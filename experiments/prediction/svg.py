@@ -45,7 +45,7 @@ from seqjax.metrics.samples import HIGHER_IS_BETTER, best_of, curves
 from seqjax.models.prediction import svg
 from seqjax.ops.image import unit_to_uint8
 from seqjax.train.command import main
-from seqjax.train.comparison import run_several
+from seqjax.train.comparison import curves_by_frame, run_several
 from seqjax.train.evaluate import Evaluation, Predict, Sampling
 from seqjax.train.experiment import Experiment, run_experiment
 from seqjax.train.loop import Loop
@@ -137,7 +137,7 @@ def run(config: Config) -> None:
         workdir=config.workdir,
         title=f"{config.data.name} {config.data.config}, best of {config.samples}",
         more=news,
-        plot=plot,
+        plot=lambda lines, found: curves_by_frame(found, config.figures, bold=lines),
     )
 
 
@@ -296,20 +296,9 @@ def news(config: Config) -> dict[str, Any]:
     return figures
 
 
-def plot(lines: Mapping[str, list[dict[str, Any]]], found: Mapping[str, Mapping[str, Any]]) -> np.ndarray:
-    """Every figure by frame of the future, with its 95 % confidence band; the models' best samples are drawn bold."""
-    names = [name.removesuffix("_band") for name in next(iter(found.values())) if name.endswith("_band")]
-    names.remove("diversity")
-    figure = Figure(figsize=(4.5 * len(names), 4), dpi=110, layout="constrained")
-    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for who, figures in found.items():
-            mean, band = (np.asarray(figures[f"{name}_{what}"]) for what in ("by_frame", "band"))
-            frames = np.arange(1, len(mean) + 1)
-            (line,) = axes.plot(frames, mean, linewidth=2 if who in lines else 1, label=who)
-            axes.fill_between(frames, mean - band, mean + band, color=line.get_color(), alpha=0.2)
-        axes.set(xlabel="frame of the future", ylabel=name)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
-    return picture(figure)
+def forecast(config: Config, nets: Any, batch: Mapping[str, jax.Array], *, key: jax.Array) -> jax.Array:
+    """One future, as `experiments.prediction.compare` asks for it."""
+    return svg.sample(nets, dict(batch), key=key, steps=config.horizon)
 
 
 if __name__ == "__main__":

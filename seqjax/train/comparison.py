@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,26 @@ def training_curves(lines: Lines, found: Found, *, curve: str = "loss", label: s
         axes.plot([line["step"] for line in train], [line[curve] for line in train], label=name)
     axes.set(xlabel="step", ylabel=label)
     axes.legend()
+    return picture(figure)
+
+
+def curves_by_frame(found: Found, names: Collection[str], *, bold: Collection[str] = ()) -> np.ndarray:
+    """Figures by frame of the future with their 95 % confidence bands, a panel for each figure.
+
+    Args:
+      found: what `seqjax.metrics.samples.curves` finishes with, by baseline and model.
+      names: the figures.
+      bold: models whose lines are drawn bold.
+    """
+    figure = Figure(figsize=(4.5 * len(names), 4), dpi=110, layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        for who, figures in found.items():
+            mean, band = (np.asarray(figures[f"{name}_{what}"]) for what in ("by_frame", "band"))
+            frames = np.arange(1, len(mean) + 1)
+            (line,) = axes.plot(frames, mean, linewidth=2 if who in bold else 1, label=who)
+            axes.fill_between(frames, mean - band, mean + band, color=line.get_color(), alpha=0.2)
+        axes.set(xlabel="frame of the future", ylabel=name)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize="small")
     return picture(figure)
 
 
@@ -86,14 +106,27 @@ def compare(
     Raises:
       InputError: a run left no report.
     """
-    place, places = Path(workdir).expanduser(), {name: Path(run).expanduser() for name, run in runs.items()}
+    places = {name: Path(run).expanduser() for name, run in runs.items()}
     reports = {name: read_report(run) for name, run in places.items()}
     lines = {name: read_metrics(run / "metrics.jsonl") for name, run in places.items()}
     found = dict(next(iter(reports.values()))["baselines"])
     found |= {name: {**report["metrics"], **(more or {}).get(name, {})} for name, report in reports.items()}
+    write_comparison(found, plot(lines, found), workdir=workdir, title=title)
+
+
+def write_comparison(found: Found, figure: np.ndarray, *, workdir: str, title: str) -> None:
+    """Print a table, and leave ``comparison.json`` and ``comparison.png`` in ``workdir``.
+
+    Args:
+      found: figures by baseline and model; those of the last are the table's columns, lists are left out there.
+      figure: the picture.
+      workdir: where both are put.
+      title: of the table.
+    """
+    place = Path(workdir).expanduser()
     content = {name: to_json(figures) for name, figures in found.items()}
     replace_file(place / "comparison.json", (json.dumps(content, indent=2) + "\n").encode())
-    write_png(place / "comparison.png", plot(lines, found))
+    write_png(place / "comparison.png", figure)
     show(_tabulate(title, found))
     show(f"{place / 'comparison.png'}")
 

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments.__main__ import recipes
+
 ROOT = Path(__file__).parents[2]
+MODELS = ROOT / "seqjax" / "models"
 FILES = sorted([*ROOT.glob("seqjax/**/*.py"), *ROOT.glob("experiments/**/*.py")])
 IDS = pytest.mark.parametrize("path", FILES, ids=lambda p: p.relative_to(ROOT).as_posix())
 
@@ -40,8 +43,6 @@ def test_top_level():
 def test_every_family_of_models_has_its_recipes():
     """A recipe per system, same folder and file name."""
 
-    def files(root):
-        found = {p.relative_to(root).as_posix() for p in root.glob("*/*.py") if p.stem != "__init__"}
-        return {name for name in found if not name.startswith(("bench/", "launch/"))}
-
-    assert files(ROOT / "seqjax" / "models") == files(ROOT / "experiments")
+    found = {module for family in recipes().values() for module in family}
+    systems = {p.relative_to(MODELS).with_suffix("") for p in MODELS.glob("*/*.py") if p.stem != "__init__"}
+    assert {f"experiments.{system.parent}.{system.name}" for system in systems} == found
