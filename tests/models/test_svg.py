@@ -13,7 +13,7 @@ from nn.filled import run_all
 from seqjax.errors import InputError
 from seqjax.models.prediction import svg
 from seqjax.models.prediction.svg import Config
-from seqjax.nn.split import initialise
+from seqjax.nn.split import initialise, merge, split
 
 TINY = Config.tiny()
 P, S, Z = TINY.context, 4, TINY.latent
@@ -73,6 +73,24 @@ def test_loss_is_squared_error_and_divergence_by_their_definitions(beta):
     np.testing.assert_allclose(total, expected.mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["mse"], errors.sum(axis=(2, 3, 4)).mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["kl"], kl.mean(), rtol=1e-4, atol=1e-6)
+
+
+def test_gradients_flow_as_published():
+    """The error of frames reaches every network but the prior; the divergence reaches the prior, the posterior and the
+    encoder, and neither what predicts nor what draws."""
+    parts = split(networks())
+
+    def of(metric):
+        def value(params):
+            nets = merge(parts.graphs, params, parts.rest)
+            return svg.loss(nets, {"video": clip()}, key=jax.random.key(0))[1][metric]
+
+        grads = jax.jit(jax.grad(value))(parts.params)
+        return {name: max(float(jnp.max(jnp.abs(x))) for x in jax.tree.leaves(tree)) for name, tree in grads.items()}
+
+    error, divergence = of("mse"), of("kl")
+    assert {name for name, largest in error.items() if largest == 0} == {"prior"}
+    assert {name for name, largest in divergence.items() if largest == 0} == {"predictor", "decoder"}
 
 
 def test_a_learned_prior_that_says_nothing_is_the_fixed_one_bit_for_bit():
