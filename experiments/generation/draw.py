@@ -75,13 +75,13 @@ class Data:
 class Config:
     """The recipe."""
 
-    model: draw.Config = draw.Config(size=16, steps=8, features=96, latent=8, read=4, write=4, canvas=-2.0)
+    model: draw.Config = draw.Config(size=16, steps=8, features=128, latent=8, read=4, write=4, canvas=-2.0)
     """The network."""
     data: Data = Data()
     """The images."""
-    optimizer: Optimizer = Optimizer(learning_rate=2e-3, clip_norm=5.0)
+    optimizer: Optimizer = Optimizer("muon", learning_rate=8e-3, schedule="cosine", clip_norm=5.0)
     """The optimiser."""
-    loop: Loop = Loop(steps=2000, log_every=50, evaluate_every=500, sample_every=1000, save_every=250)
+    loop: Loop = Loop(steps=8000, log_every=100, evaluate_every=2000, sample_every=2000, save_every=500)
     """Length and cadences of training."""
     seed: int = 0
     """Of the parameters, the order of the images and the noise."""
