@@ -81,7 +81,7 @@ class Config:
     """The images."""
     optimizer: Optimizer = Optimizer("muon", learning_rate=8e-3, schedule="cosine", clip_norm=5.0)
     """The optimiser."""
-    loop: Loop = Loop(steps=8000, log_every=100, evaluate_every=2000, sample_every=2000, save_every=500)
+    loop: Loop = Loop(steps=5000, log_every=100, evaluate_every=1000, sample_every=1000, save_every=500)
     """Length and cadences of training."""
     seed: int = 0
     """Of the parameters, the order of the images and the noise."""

@@ -12,8 +12,8 @@ them also in the place of the reconstruction: the last frame copied, an empty ba
 training set.
 
 Measured: `cpu`, seed 0: MSE of the future 15.74 per frame against 44.75 of the best baseline, SSIM 0.6782 against
-0.4747, MSE of the reconstruction 10.03; 36 min on a part of one busy CPU core, two to five steps per second when it was
-less busy. `experiments.prediction.convlstm` reaches 15.74 and 0.6939 in as many steps on an eighth of the clips. Where
+0.4747, MSE of the reconstruction 10.03; 16 steps per second on two free CPU cores.
+`experiments.prediction.convlstm` reaches 15.74 and 0.6939 in as many steps on an eighth of the clips. Where
 a digit is and goes is learned, its shape is hardly more than a stroke of the right size, better in the reconstruction.
 The other presets have not been trained yet.
 """
