@@ -1,6 +1,7 @@
 """Clips against the digits that they are made of and the ways that they go, found again by search."""
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_records_are_scikit_learns_digits_going_their_way(tmp_path):
             video, step = record["video"][..., 0], record["speed"] * DIRECTIONS[record["label"]]
             assert record["video"].shape == (6, 16, 16, 1)
             assert record["speed"] in (1, 2)
-            for before, after in zip(video, video[1:], strict=False):
+            for before, after in pairwise(video):
                 np.testing.assert_array_equal(after, np.roll(before, step, axis=(0, 1)))
             canvas = np.zeros((16, 16), np.uint8)
             canvas[:8, :8] = raw[record["index"]]
