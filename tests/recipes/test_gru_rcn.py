@@ -5,13 +5,12 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
 from experiments.recognition import gru_rcn as recipe
 from seqjax.errors import InputError
-from seqjax.nn.split import initialise, split
-from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
 
 TINY = recipe.PRESETS["tiny"]
 LONG = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, sides=(20, 18), frames=3, clips=4))
@@ -44,25 +43,21 @@ def test_accuracy_and_cross_entropy_of_each_clip():
 
 
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_frozen_backbone_stays_as_it_is(frozen):
+def test_a_frozen_backbone_is_not_trained(frozen):
+    """Adam has means of the gradients of what is trained, and of nothing else."""
     config = dataclasses.replace(TINY, frozen=frozen)
-    nets, learner, mesh = initialise(lambda rngs: recipe.build(config, rngs), 0), recipe.learner(config), make_mesh()
-    state = replicate(learner.init(nets, jax.random.key(0)), mesh)
-    before = jax.tree.map(np.array, state.params)
-    rng = np.random.default_rng(0)
-    batch = {"video": rng.integers(0, 256, (8, 4, 16, 16, 1), np.uint8), "label": np.arange(8)}
-    state, metrics = compile_step(learner, split(nets).graphs, mesh)(state, shard_batch(batch, mesh))
-    moved = {
-        name: any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (before[name], net)), strict=True))
-        for name, net in state.params.items()
-    }
-    assert moved == {"backbone": not frozen, "recogniser": True}
-    assert all(np.isfinite(value) for value in metrics.values())
+
+    def init(key):
+        return recipe.learner(config).init(recipe.build(config, nnx.Rngs(0)), key)
+
+    state = jax.eval_shape(init, jax.random.key(0))
+    assert set(state.params) == {"backbone", "recogniser"}
+    assert set(optax.tree.get(state.opt, "mu")) == {"recogniser"} | (set() if frozen else {"backbone"})
 
 
 def test_published_weights_are_wanted_where_they_stay():
     paper = recipe.PRESETS["paper"]
-    with pytest.raises(InputError, match="vgg16-397923af.pth"):
+    with pytest.raises(InputError, match=r"vgg16-397923af\.pth"):
         nnx.eval_shape(lambda: recipe.build(paper, nnx.Rngs(0)))
     nnx.eval_shape(lambda: recipe.build(dataclasses.replace(paper, frozen=False), nnx.Rngs(0)))
 
@@ -72,15 +67,16 @@ def test_the_picture_has_every_clip_and_marks_mistakes():
     videos, p = np.full((3, 4, 16, 16, 1), 90, np.uint8), np.eye(8)[:3]
     batch = {"video": videos, "label": np.array([0, 1, 5])}
     (sheet,) = recipe.draw(TINY, {"p": p}, batch).values()
-    red, green, blue = np.moveaxis(sheet.astype(int), -1, 0)
-    assert np.abs(red - green).max() > 100
+    red, green, _ = np.moveaxis(sheet.astype(int), -1, 0)
     assert (red - green > 80).any()
     assert (green - red > 80).any()
-    assert ((red == 90) & (green == 90) & (blue == 90)).any()
-    assert not (sheet == 20).all(axis=-1).any()
     frames = np.full((3, 4, 16, 16, 1), 20 / 127.5 - 1)
     (larger,) = recipe.draw(TINY, {"p": p, "frames": frames}, batch).values()
-    assert (larger == 20).all(axis=-1).any()
+
+    def has(sheet, level):
+        return (np.abs(sheet.astype(int) - level).max(axis=-1) <= 1).sum() > 1000
+
+    assert (has(sheet, 90), has(sheet, 20), has(larger, 90), has(larger, 20)) == (True, False, True, True)
     several = batch | {"video": np.stack([videos, videos], axis=1)}
     np.testing.assert_array_equal(recipe.draw(TINY, {"p": p}, several)["clips"], sheet)
 
