@@ -56,7 +56,10 @@ def training_step(learner: Learner, nets: Nets, batch: Any, dtype: str) -> tuple
     start = time.perf_counter()
     step: Any = compile_step(learner, split(nets).graphs, mesh, dtype=None if dtype == "float32" else dtype)
     program = step.lower(state, placed).compile()
-    facts = {"compile_seconds": time.perf_counter() - start, "operations": read_program(program.as_text()).operations}
+    facts: dict[str, Any] = {
+        "compile_seconds": time.perf_counter() - start,
+        "operations": read_program(program.as_text()).operations,
+    }
     facts["temporary_bytes"] = getattr(program.memory_analysis(), "temp_size_in_bytes", None)
     call = step_call(program, state, placed)
     losses = {name: float(value) for name, value in call().items() if name.split("/")[-1] == "loss"}

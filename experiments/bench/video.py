@@ -13,13 +13,14 @@ What our own ways cost stands beside: ConvLSTMs of which every √T-th state is 
 decoder on one frame after another, not on all at once. Both ways are there for PyTorch's SVG; its published code goes
 frame by frame. Then batches are normalised frame by frame as well.
 
-Memory is what a step takes above what is held before: on a CPU the rise of the process's resident memory, on a GPU of
-what PyTorch has allocated, and of ours what the compiled program asks for. The table has milliseconds and MiB of seqjax
-and the others' over them (time: above 1 seqjax is faster; memory: above 1 it takes less), with geometric means.
-``results.json`` has everything, with compile seconds, operations, versions and the machine; ``video.png`` shows it.
+Memory is what a step takes above what is held before: on a CPU the rise of the resident memory of a process of its own,
+on a GPU of what PyTorch has allocated, and of ours what the compiled program asks for. The tables have milliseconds and
+MiB of seqjax and the others' over them (time: above 1 seqjax is faster; memory: above 1 it takes less), with geometric
+means. ``results.json`` has everything, with compile seconds, operations, versions and the machine; ``video.png`` shows it.
 """
 
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -30,7 +31,7 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
-from experiments.bench.video_peers import PEERS, Point
+from experiments.bench.video_peers import PEERS, RETURNED, Point
 from experiments.bench.workers import geometric_mean, in_turns, start
 from seqjax.train.command import command_line, main
 from seqjax.train.report import hardware, versions
@@ -85,13 +86,16 @@ def grid(config: Config) -> tuple[Point, ...]:
 def measure(config: Config, console: Console) -> Iterator[dict[str, Any]]:
     """One record per point and library."""
     packages = {name: PEERS[name][2] if name in PEERS else name for name in ("seqjax", *config.peers)}
-    workers = start("experiments.bench.video_peers", packages, console)
-    for point in grid(config):
+    points, begin = grid(config), functools.partial(start, "experiments.bench.video_peers", packages, console)
+    workers, apart = begin(), begin(RETURNED) if hardware()["platform"] == "cpu" else {}
+    for point in points:
         point = point._replace(dtype=config.dtype)
         able = [worker for name, worker in workers.items() if point.system in PEERS[name][1]]
         for name, found in in_turns(able, {"point": point}, config.rounds, config.seconds).items():
+            if name in apart:
+                found |= {"peak_bytes": apart[name].ask({"point": point, "memory": True}, 0.0).get("peak_bytes")}
             yield {"library": name, **point._asdict(), **found}
-    for worker in workers.values():
+    for worker in (*workers.values(), *apart.values()):
         worker.stop()
 
 

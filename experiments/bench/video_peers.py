@@ -75,8 +75,6 @@ def seqjax(point: Point, *, remat: bool = False, each: bool = False) -> tuple[Ca
       remat: ConvLSTM: whether steps are computed again.
       each: SVG: whether encoder and decoder take the frames one by one, in a loop written out.
     """
-    import jax
-
     from experiments.bench.timing import training_step
 
     options = {"remat": True} if remat else {}
@@ -88,8 +86,7 @@ def seqjax(point: Point, *, remat: bool = False, each: bool = False) -> tuple[Ca
         nets["encoder"].net = _one_by_one(nets["encoder"].net, frames)
         nets["decoder"] = _one_by_one(nets["decoder"], frames - 1)
     call, facts = training_step(module.learner(config), nets, {"video": clips(point)}, point.dtype)
-    peak = risen(call) if jax.default_backend() == "cpu" else facts["temporary_bytes"]
-    return call, facts | {"peak_bytes": peak, "parameters": counted}
+    return call, facts | {"peak_bytes": facts["temporary_bytes"], "parameters": counted}
 
 
 def _count(nets: dict[str, Any]) -> int:
@@ -141,7 +138,7 @@ def torch(point: Point, *, each: bool = False) -> tuple[Call, dict]:
     first = {"loss": float(call())}
     parameters = sum(p.numel() for p in video_torch.trained(nets))
     facts = {"device": device, "threads": torch.get_num_threads(), "first_losses": first, "parameters": parameters}
-    return call, facts | {"peak_bytes": risen(call) if device == "cpu" else _risen_on_gpu(call)}
+    return call, facts | {"peak_bytes": _risen_on_gpu(call) if device == "cuda" else None}
 
 
 def _torch_convlstm(point: Point, each: bool) -> tuple[dict[str, Any], Callable]:
@@ -179,6 +176,11 @@ def _filled(point: Point, nets: dict[str, Any]) -> dict[str, Any]:
     for name, tree in split(ours).params.items():
         fill(nets[name], tree.get("net", tree))
     return nets
+
+
+RETURNED = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""With this in its environment a process gives back what it frees at once, so that `risen` has little else in it; it
+costs time."""
 
 
 def risen(call: Call) -> int | None:
@@ -221,6 +223,11 @@ PEERS: dict[str, tuple[Callable[[Point], tuple[Call, dict]], tuple[str, ...], st
 """By name: what builds the step, the systems it is for, and the package whose version is recorded."""
 
 
+def answer(name: str, point: list, memory: bool = False) -> tuple[Call, dict]:
+    """The step of a library, and facts of it; asked for its memory, that alone."""
+    call, facts = PEERS[name][0](Point(*point))
+    return call, {"peak_bytes": risen(call)} if memory else facts
+
+
 if __name__ == "__main__":
-    peer, _, package = PEERS[sys.argv[1]]
-    serve(lambda point: peer(Point(*point)), package)
+    serve(functools.partial(answer, sys.argv[1]), PEERS[sys.argv[1]][2])

@@ -28,7 +28,9 @@ class ConvLSTM(nn.Module):
 
     def __init__(self, channels: int | None, features: int, kernel: int):
         super().__init__()
-        self.input = channels and nn.Conv2d(channels, 4 * features, kernel, padding="same", bias=False)
+        self.input: nn.Module = nn.Identity()
+        if channels is not None:
+            self.input = nn.Conv2d(channels, 4 * features, kernel, padding="same", bias=False)
         self.recurrent = nn.Conv2d(features, 4 * features, kernel, padding="same", bias=False)
         self.bias = nn.Parameter(torch.zeros(4 * features))
         self.peephole = nn.Parameter(torch.zeros(3, features))
@@ -237,6 +239,8 @@ def fill(module: nn.Module, params: Any) -> None:
             _set(module.weight, np.moveaxis(kernel, (-1, -2), (0, 1)))
             if module.bias is not None:
                 _set(module.bias, bias)
+        case nn.Identity():
+            pass
         case nn.Linear():
             _set(module.weight, params["kernel"].T)
             _set(module.bias, params["bias"])

@@ -141,9 +141,9 @@ def run(config: Config) -> None:
 
 def alone(config: Config, variant: Variant) -> Config:
     """The run of one of several networks."""
-    ways = {"stacked": variant == "stacked", "bidirectional": variant == "bidirectional"}
-    model, workdir = dataclasses.replace(config.model, **ways), str(Path(config.workdir) / variant)
-    return dataclasses.replace(config, model=model, variants=(), workdir=workdir)
+    stacked, both = variant == "stacked", variant == "bidirectional"
+    model = dataclasses.replace(config.model, stacked=stacked, bidirectional=both)
+    return dataclasses.replace(config, model=model, variants=(), workdir=str(Path(config.workdir) / variant))
 
 
 def prepare(config: Config) -> Experiment:

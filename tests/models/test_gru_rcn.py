@@ -80,7 +80,7 @@ def test_probabilities_against_loops(stacked, bidirectional):
     levels = jax.tree.map(np.float64, compat.pure(nets["recogniser"].levels))
     assert len(levels) == 1 + bidirectional
     expected = []
-    for video in np.float64(LEVELS) / 127.5 - 1:
+    for video in np.float64(LEVELS) / 255:
         percepts = []
         for x in video:
             found = []

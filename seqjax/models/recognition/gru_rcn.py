@@ -30,7 +30,7 @@ from seqjax.nn.vgg import VGG
 from seqjax.ops.cells import gru_rcn, gru_reset_before
 from seqjax.ops.compose import dropped
 from seqjax.ops.distances import squared_error
-from seqjax.ops.image import depth_to_space, fold_time, uint8_to_unit, unfold_time, unit_to_signed
+from seqjax.ops.image import depth_to_space, fold_time, signed_to_unit, uint8_to_unit, unfold_time, unit_to_signed
 from seqjax.ops.scan import unroll
 
 Nets = dict[str, Any]
@@ -97,7 +97,7 @@ class Backbone(nnx.Module):
         if self.config.net != "conv":
             found = self.vgg(images, self.config.layers)
             return [found[layer] for layer in self.config.layers]
-        levels, x = [], images
+        levels, x = [], signed_to_unit(images)  # black as what is around the image
         for conv in self.convs:
             x = nnx.max_pool(jax.nn.relu(conv(x)), (2, 2), (2, 2))
             levels.append(x)
@@ -137,7 +137,8 @@ class Recogniser(nnx.Module):
           percepts: of each level.
           way: 0 from the first frame to the last, 1 from the last to the first, where the last state is.
         """
-        lasts, states = [], []
+        lasts: list[Array] = []
+        states: list[Array] = []
         for level, (params, xs) in enumerate(zip(compat.pure(self.levels)[way], percepts, strict=True)):
             if self.config.stacked and level:
                 inputs = (xs, _pooled(states[-1], xs.shape[2:4]))
@@ -179,7 +180,7 @@ def _levels(config: Config, shapes: tuple[tuple[int, int, int], ...], rngs: nnx.
     return tuple(levels)
 
 
-def _pooled(states: Array, size: tuple[int, int]) -> Array:
+def _pooled(states: Array, size: tuple[int, ...]) -> Array:
     """Maxima of all steps' maps over windows that leave so many rows and columns."""
     window = (states.shape[2] // size[0], states.shape[3] // size[1])
     return unfold_time(nnx.max_pool(fold_time(states), window, window), frames=states.shape[1])
