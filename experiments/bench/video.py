@@ -16,7 +16,8 @@ frame by frame. Then batches are normalised frame by frame as well.
 Memory is what a step takes above what is held before: on a CPU the rise of the resident memory of a process of its own,
 on a GPU of what PyTorch has allocated, and of ours what the compiled program asks for. The tables have milliseconds and
 MiB of seqjax and the others' over them (time: above 1 seqjax is faster; memory: above 1 it takes less), with geometric
-means. ``results.json`` has everything, with compile seconds, operations, versions and the machine; ``video.png`` shows it.
+means. ``results.json`` has everything, with compile seconds, operations, versions and the machine; ``video.png`` shows
+it.
 """
 
 import dataclasses
@@ -117,13 +118,12 @@ def table(records: list[dict[str, Any]], measure: Literal["time", "memory"]) -> 
     others = list(dict.fromkeys(record["library"] for record in records if record["library"] != "seqjax"))
     unit, scale = ("ms", 1e3) if measure == "time" else ("MiB", 2**-20)
     result = Table(box=None, pad_edge=False, title=f"{measure.capitalize()} of a training step, {records[0]['dtype']}")
-    for column in ("system", "networks", "B", "frames", unit, *others):
+    for column in ("system", "networks", "B", "future", unit, *others):
         result.add_column(column, justify="left" if column == "system" else "right", no_wrap=column == "system")
     found = ratios(records, measure)
     for point, row in found.items():
         cells = [f"{row[name]:.2f}" if name in row else "" for name in others]
-        frames = f"+{point.future}" if point.future else ""
-        result.add_row(*map(str, point[:3]), frames, f"{row['seqjax'] * scale:.4g}", *cells)
+        result.add_row(*map(str, point[:3]), str(point.future or ""), f"{row['seqjax'] * scale:.4g}", *cells)
     means = [geometric_mean([row[name] for row in found.values() if name in row]) for name in others]
     result.add_row("geometric mean", "", "", "", "", *means, style="bold")
     return result

@@ -14,7 +14,11 @@ Its batch, frames, crops and dropout are the paper's; that it is trained by Adam
 
 Held out are digits of other writers. The report sets the network beside a guess and, where `rivals` is on, a network of
 convolutions for single frames, whose probabilities are averaged over the clip, trained in twice as many steps.
-`samples/clips.png` shows clips with what is said of them, `--model.foresight 1` adds the next frame, foretold.
+The pictures in samples/ show clips with what is said of them, and with `--model.foresight 1` the next frames, foretold.
+
+Measured: `cpu`, seed 0, on one busy core, 1 min 41 s, 3 min 26 s and 3 min 41 s: held-out directions right after 100
+and 200 steps, plain 91.1 % and 100 %, stacked 94.4 % and 99.9 %, bidirectional 92.8 % and 100 %; cross-entropy 0.127,
+0.112 and 0.045 nats; frames one by one 12.6 %, 2.084 nats; always the same 13 %. `paper` has not been trained yet.
 """
 
 import dataclasses
