@@ -70,28 +70,10 @@ def networks(point: Point) -> dict[str, Any]:
 
 def seqjax(point: Point) -> tuple[Call, dict]:
     """The step that the recipe's own learner makes, compiled for one device as its loop compiles it."""
-    import time
-
-    import jax
-
-    from experiments.bench.program import read_program
-    from experiments.bench.timing import step_call
-    from seqjax.nn.split import split
-    from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
+    from experiments.bench.timing import training_step
 
     module, config = recipe(point)
-    nets, learner, mesh = networks(point), module.learner(config), make_mesh(jax.devices()[:1])
-    dtype = None if point.dtype == "float32" else point.dtype
-    state = replicate(learner.init(nets, jax.random.key(0)), mesh)
-    batch = shard_batch(images(point), mesh)
-    start = time.perf_counter()
-    step: Any = compile_step(learner, split(nets).graphs, mesh, dtype=dtype)
-    program = step.lower(state, batch).compile()
-    facts = {"compile_seconds": time.perf_counter() - start}
-    facts |= {"operations": read_program(program.as_text()).operations}
-    call = step_call(program, state, batch)
-    first = {name.removesuffix("/loss"): float(value) for name, value in call().items() if name.endswith("/loss")}
-    return call, facts | {"first_losses": first}
+    return training_step(module.learner(config), networks(point), images(point), point.dtype)
 
 
 def torch(point: Point, *, anew: bool) -> tuple[Call, dict]:

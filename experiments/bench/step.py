@@ -77,15 +77,17 @@ PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
     "experiments.language.show_attend_tell": {"image": (224, 224, 3), "captions": (21,)},
     "experiments.language.transformer": {"source": (32,), "target": (32,)},
     "experiments.prediction.storms": {"fields": (10, 128, 257, 6), "density": (10, 128, 257, 1)},
+    "experiments.recognition.gru_rcn": {"video": (10, 224, 224, 3), "label": ()},
     "experiments.recognition.ram": {"image": (60, 60, 1), "label": ()},
     "experiments.recognition.vit": {"image": (224, 224, 3), "label": ()},
     "experiments.translation.cyclegan": {"a": (256, 256, 3), "b": (256, 256, 3)},
     "experiments.translation.discogan": {"a": (64, 64, 3), "b": (64, 64, 3)},
     "experiments.translation.pix2pix": {"input": (256, 256, 3), "target": (256, 256, 3)},
 }
-"""A record of each `paper` preset whose set is a published one, which need not be here."""
-DTYPES = {3: np.uint8, 4: np.float32}
-"""Of an array of so many dimensions in such a record: an image, a field over time; all else are whole numbers."""
+"""A record of each `paper` preset whose set is a published one, which need not be here: of three dimensions or more
+pixels, else whole numbers, but for those in `NUMBERS`."""
+NUMBERS = ("fields", "density")
+"""Arrays of real numbers."""
 
 
 def every_recipe() -> list[str]:
@@ -160,9 +162,14 @@ def one_batch(config: Config, recipe: str) -> dict[str, jax.ShapeDtypeStruct]:
     size, calls = preset.data.batch, preset.loop.steps_per_call
     leading = (calls, size) if calls > 1 else (size,)
     return {
-        name: jax.ShapeDtypeStruct(leading + shape, DTYPES.get(len(shape), np.int32))
-        for name, shape in PUBLISHED[recipe].items()
+        name: jax.ShapeDtypeStruct(leading + shape, _dtype(name, shape)) for name, shape in PUBLISHED[recipe].items()
     }
+
+
+def _dtype(name: str, shape: tuple[int, ...]) -> type[np.generic]:
+    if name in NUMBERS:
+        return np.float32
+    return np.uint8 if len(shape) > 2 else np.int32
 
 
 def foreseen(config: Config, recipe: str) -> tuple[Any, Any, dict[str, jax.ShapeDtypeStruct]]:

@@ -7,6 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 
+from experiments.bench.program import read_program
+from seqjax.nn.split import Nets, split
+from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
+from seqjax.train.step import Learner
+
 Call = Callable[[], Any]
 """Runs once and blocks until the result is there."""
 
@@ -41,6 +46,24 @@ def step_call(program: Callable, state: Any, batch: Any) -> Call:
         return jax.block_until_ready(metrics)
 
     return call
+
+
+def training_step(learner: Learner, nets: Nets, batch: Any, dtype: str) -> tuple[Call, dict[str, Any]]:
+    """A learner's step from fresh states on one batch, compiled for one device as the loop compiles it; facts: seconds
+    of compiling, operations, memory beside arguments and results, and the losses of the first step by player."""
+    mesh = make_mesh(jax.devices()[:1])
+    state, placed = replicate(learner.init(nets, jax.random.key(0)), mesh), shard_batch(batch, mesh)
+    start = time.perf_counter()
+    step: Any = compile_step(learner, split(nets).graphs, mesh, dtype=None if dtype == "float32" else dtype)
+    program = step.lower(state, placed).compile()
+    facts: dict[str, Any] = {
+        "compile_seconds": time.perf_counter() - start,
+        "operations": read_program(program.as_text()).operations,
+    }
+    facts["temporary_bytes"] = getattr(program.memory_analysis(), "temp_size_in_bytes", None)
+    call = step_call(program, state, placed)
+    losses = {name: float(value) for name, value in call().items() if name.split("/")[-1] == "loss"}
+    return call, facts | {"first_losses": {name.removesuffix("/loss"): value for name, value in losses.items()}}
 
 
 def measure(call: Call, seconds: float) -> list[float]:

@@ -25,10 +25,11 @@ class Worker:
     Args:
       module: whose ``__main__`` calls `serve`.
       name: of the library, its one argument.
+      environment: variables that it has beside this process's own.
     """
 
-    def __init__(self, module: str, name: str):
-        self.module, self.name = module, name
+    def __init__(self, module: str, name: str, environment: Mapping[str, str] | None = None):
+        self.module, self.name, self.environment = module, name, environment or {}
         self.process = self.start()
 
     def start(self) -> subprocess.Popen[str]:
@@ -39,7 +40,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"},
+            env=os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", **self.environment},
         )
 
     def ask(self, task: Mapping[str, Any], seconds: float) -> dict[str, Any]:
@@ -57,18 +58,21 @@ class Worker:
         self.process.communicate()
 
 
-def start(module: str, packages: Mapping[str, str], console: Console) -> dict[str, Worker]:
+def start(
+    module: str, packages: Mapping[str, str], console: Console, environment: Mapping[str, str] | None = None
+) -> dict[str, Worker]:
     """A worker for each library whose package can be imported; the others are named on the console.
 
     Args:
       module: as of `Worker`.
       packages: by the library's name, the package to import.
       console: where to say so.
+      environment: of the workers.
     """
     here = {name for name, package in packages.items() if importlib.util.find_spec(package)}
     if absent := [name for name in packages if name not in here]:
         console.print(f"not installed, left out: {', '.join(absent)}")
-    return {name: Worker(module, name) for name in packages if name in here}
+    return {name: Worker(module, name, environment) for name in packages if name in here}
 
 
 def in_turns(workers: list[Worker], task: Mapping[str, Any], rounds: int, seconds: float) -> dict[str, dict[str, Any]]:

@@ -1,14 +1,13 @@
 """Weights of VGG-16 and VGG-19, as torchvision publishes them; of the classifier on top what the network has."""
 
 import os
-from typing import Literal
+from typing import Any, Literal
 
 from flax import nnx
 
 from seqjax.convert.files import read_weights
 from seqjax.convert.table import CONV, Entry, Layout, Table, load
 from seqjax.errors import InputError
-from seqjax.nn.image_encoder import ImageEncoder
 from seqjax.nn.vgg import VGG
 
 KNOWN = {
@@ -37,8 +36,13 @@ def load_vgg(
     return load(abstract, file.weights, table(abstract), source=f"torchvision's VGG-{depth}", ignored=IGNORED[top])
 
 
-def load_published(encoder: ImageEncoder, path: str | None, *, frozen: bool) -> None:
-    """Give an encoder of images the published weights of its VGG, from a local file, if there is one.
+def load_published(encoder: Any, path: str | None, *, frozen: bool) -> None:
+    """Give a network that reads images by VGG the published weights, from a local file, if there is one.
+
+    Args:
+      encoder: a module with VGG as ``vgg`` and its name in ``config.net``, as `nn.image_encoder.ImageEncoder`.
+      path: of the file, if there is one.
+      frozen: whether the network is not to be trained.
 
     Raises:
       InputError: no file for a network that is to stay as it is.

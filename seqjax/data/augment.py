@@ -122,20 +122,63 @@ def patch_somewhere(record: Record, rng: np.random.Generator, *, frames: int, si
     Raises:
       InputError: the clip is shorter or its frames are smaller.
     """
-    slack = _slack_of_patch(record, frames, size)
-    return _patch(record, rng.integers(slack, endpoint=True), frames, size)
+    shape = (frames, size, size)
+    return {"video": _patch(record, rng.integers(_slack_of_patch(record, shape), endpoint=True), shape)}
 
 
 def middle_patch(record: Record, *, frames: int, size: int) -> Record:
     """What ``patch_somewhere`` cuts out but for chance: the middle of the clip's first frames, for evaluation."""
-    _, rows, columns = _slack_of_patch(record, frames, size)
-    return _patch(record, np.array([0, rows // 2, columns // 2]), frames, size)
+    shape = (frames, size, size)
+    _, rows, columns = _slack_of_patch(record, shape)
+    return {"video": _patch(record, np.array([0, rows // 2, columns // 2]), shape)}
 
 
-def _slack_of_patch(record: Record, frames: int, size: int) -> np.ndarray:
-    shape = record["video"].shape[:3]
-    slack = np.subtract(shape, (frames, size, size))
+def scaled_somewhere(
+    record: Record, rng: np.random.Generator, *, frames: int, sides: Sequence[int], size: int, flip: bool = True
+) -> Record:
+    """Consecutive frames from anywhere in a clip, of them a part at one place, brought to ``size x size``.
+
+    Source: L. Wang et al., "Towards Good Practices for Very Deep Two-Stream ConvNets", 2015, section 3 (multi-scale
+    cropping, there at the corners and in the middle; ``sides=(256, 224, 192, 168)``).
+
+    Args:
+      record: with ``video`` ``[T, H, W, C]``.
+      rng: source of the place, the first frame, the shape and the choice to mirror.
+      frames: how many.
+      sides: what the height and the width of the part are drawn from, each on its own, in pixels.
+      size: height and width of what comes out.
+      flip: mirror with probability 1/2, left to right.
+
+    Raises:
+      InputError: the clip is shorter or its frames are smaller.
+    """
+    height, width = rng.choice(np.asarray(sides), size=2)
+    shape = (frames, int(height), int(width))
+    part = _patch(record, rng.integers(_slack_of_patch(record, shape), endpoint=True), shape)
+    scaled = np.stack([_resized({"frame": frame}, "frame", size, ()) for frame in part])
+    return record | {"video": scaled[:, :, ::-1] if flip and rng.random() < 0.5 else scaled}
+
+
+def clips_throughout(record: Record, *, frames: int, size: int, count: int) -> Record:
+    """For evaluation: so many clips of consecutive frames, evenly spread over a longer one, of each the middle.
+
+    ``video`` ``[T, H, W, C]`` becomes ``[count, frames, size, size, C]``; a single clip is the first.
+
+    Raises:
+      InputError: the clip is shorter or its frames are smaller.
+    """
+    shape = (frames, size, size)
+    last, rows, columns = _slack_of_patch(record, shape)
+    starts = np.linspace(0, last, count).astype(int)
+    clips = [_patch(record, np.array([t, rows // 2, columns // 2]), shape) for t in starts]
+    return record | {"video": np.stack(clips)}
+
+
+def _slack_of_patch(record: Record, patch: tuple[int, int, int]) -> np.ndarray:
+    shape, (frames, height, width) = record["video"].shape[:3], patch
+    slack = np.subtract(shape, patch)
     if slack.min() < 0:
+        size = str(height) if height == width else f"{height}x{width}"
         raise InputError(
             f"frames={frames}, size={size}: a clip of {shape[0]} frames of {shape[1]}x{shape[2]} has no such patch. "
             "Give fewer frames and a smaller size, or leave such clips out."
@@ -143,9 +186,8 @@ def _slack_of_patch(record: Record, frames: int, size: int) -> np.ndarray:
     return slack
 
 
-def _patch(record: Record, corner: np.ndarray, frames: int, size: int) -> Record:
-    t, y, x = corner
-    return {"video": record["video"][t : t + frames, y : y + size, x : x + size]}
+def _patch(record: Record, corner: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    return record["video"][tuple(slice(start, start + side) for start, side in zip(corner, shape, strict=True))]
 
 
 def _somewhere(height: int, width: int, rng: np.random.Generator, least: float) -> tuple[slice, slice]:

@@ -27,6 +27,7 @@ from tensorflow_datasets.core.registered import DatasetNotFoundError
 from seqjax.data.binary_digits import BinaryDigits
 from seqjax.data.bouncing_blob import BouncingBlob
 from seqjax.data.cluttered_digits import ClutteredDigits
+from seqjax.data.digit_directions import DigitDirections
 from seqjax.data.digit_outlines import DigitOutlines
 from seqjax.data.digit_styles import DigitStyles
 from seqjax.data.digits import Digits
@@ -48,6 +49,7 @@ BUILDERS = (
     Cam5Hurricanes,
     ClutteredDigits,
     CopyMemory,
+    DigitDirections,
     DigitOutlines,
     DigitStyles,
     Digits,
@@ -62,8 +64,8 @@ BUILDERS = (
     Transduction,
 )
 """The sets of this package."""
-VIDEO_KEYS = {"moving_mnist": "image_sequence"}
-"""What TFDS calls the clips of a set, where it is not ``video``."""
+VIDEO_KEYS = {"moving_mnist": "image_sequence", "ucf101": "video"}
+"""What TFDS calls the clips of the sets that it knows only where there is TensorFlow."""
 OTHER_NAMES = {
     **{name: {key: "video"} for name, key in VIDEO_KEYS.items()},
     "coco_captions": {"captions/text": "captions", "image/id": "index"},

@@ -40,6 +40,7 @@ class EncoderForecaster(nnx.Module):
       forget_bias: initial bias of the forget gates.
       readout: the forecaster's layers that the output reads.
       conditional: whether the forecaster reads the previous frame, true or its own prediction.
+      remat: of the scans over inputs, as of `ops.scan.unroll`.
       rngs: of the parameters.
     """
 
@@ -55,9 +56,10 @@ class EncoderForecaster(nnx.Module):
         forget_bias: float = 1.0,
         readout: Literal["all", "last"] = "all",
         conditional: bool = False,
+        remat: int | Literal["sqrt"] | None = None,
         rngs: nnx.Rngs,
     ):
-        self.patch, self.reads_all, self.conditional = patch, readout == "all", conditional
+        self.patch, self.reads_all, self.conditional, self.remat = patch, readout == "all", conditional, remat
         depth = channels * patch**2
         layers = stack([lstm] * len(features), outputs="all")
         options = {
@@ -92,7 +94,7 @@ class EncoderForecaster(nnx.Module):
         xs = space_to_depth(context, block=block)
         carries = []
         for params in compat.pure(self.encoder):
-            carry, xs = unroll(lstm, params, None, xs)
+            carry, xs = unroll(lstm, params, None, xs, remat=self.remat)
             carries.append(carry)
         if self.conditional:
             first = space_to_depth(context[:, -1], block=block)
@@ -104,7 +106,7 @@ class EncoderForecaster(nnx.Module):
     def _forecast(self, carries: list, steps: int) -> Array:
         xs, hs = None, []
         for params, carry in zip(compat.pure(self.forecaster), carries, strict=True):
-            _, xs = unroll(lstm, params, carry, xs, steps=steps)
+            _, xs = unroll(lstm, params, carry, xs, steps=steps, remat=None if xs is None else self.remat)
             hs.append(xs)
         return self._read(Readout(*compat.pure(self.readout)), tuple(hs), affine)
 
@@ -120,7 +122,9 @@ class EncoderForecaster(nnx.Module):
             frames = space_to_depth(teacher, block=self.patch)
             frames = jnp.concatenate([first[:, None], frames[:, :-1]], axis=1)
             xs = Teacher(frames, jnp.ones(frames.shape[:2]) if use is None else use)
-        _, logits = unroll(cell, params, FeedbackCarry(carries, first), xs, steps=steps)
+        _, logits = unroll(
+            cell, params, FeedbackCarry(carries, first), xs, steps=steps, remat=None if xs is None else self.remat
+        )
         return logits
 
     def _read(self, params: Readout, hs: tuple[Array, ...], affine: Affine) -> Array:

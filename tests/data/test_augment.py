@@ -4,7 +4,18 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from seqjax.data.augment import PAIRED, UNPAIRED, crop_somewhere, jitter, middle, middle_patch, patch_somewhere, resize
+from seqjax.data.augment import (
+    PAIRED,
+    UNPAIRED,
+    clips_throughout,
+    crop_somewhere,
+    jitter,
+    middle,
+    middle_patch,
+    patch_somewhere,
+    resize,
+    scaled_somewhere,
+)
 from seqjax.data.pipeline import train_batches
 from seqjax.errors import InputError
 
@@ -204,6 +215,42 @@ def test_a_clip_may_be_its_own_patch():
     np.testing.assert_array_equal(patch_somewhere(record, rng, frames=4, size=8)["video"], record["video"])
 
 
+def test_scaled_parts_are_one_place_in_consecutive_frames():
+    """Heights and widths are drawn apart; what comes out at their own size is the clip itself, or its mirror image."""
+    clip, seen = clip_of_places(6, 9, 12), set()
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        found = scaled_somewhere({"video": clip, "label": np.asarray(3)}, rng, frames=4, sides=(8, 6), size=8)
+        video = found["video"].astype(int)
+        assert found["label"] == 3
+        assert video.shape == (4, 8, 8, 3)
+        mirrored = video[0, 0, 0, 2] > video[0, 0, -1, 2]
+        video = video[:, :, ::-1] if mirrored else video
+        rows, columns = np.ptp(video[0, :, 0, 1]) + 1, np.ptp(video[0, 0, :, 2]) + 1
+        seen.add((bool(mirrored), int(rows), int(columns)))
+        t, y, x = video[0, 0, 0]
+        assert (np.diff(video, axis=0) == (1, 0, 0)).all()
+        if (rows, columns) == (8, 8):
+            np.testing.assert_array_equal(video, clip[t : t + 4, y : y + 8, x : x + 8])
+    assert seen == {(m, h, w) for m in (False, True) for h in (8, 6) for w in (8, 6)}
+    options = {"frames": 4, "sides": (8,), "size": 8}
+    straight = [
+        scaled_somewhere({"video": clip}, np.random.default_rng(seed), flip=False, **options)["video"]
+        for seed in range(30)
+    ]
+    assert all((np.diff(video[0, 0, :, 2].astype(int)) == 1).all() for video in straight)
+
+
+def test_clips_are_spread_evenly_over_a_longer_one():
+    clip = clip_of_places(9, 9, 12)
+    found = clips_throughout({"video": clip, "label": np.asarray(3)}, frames=3, size=8, count=4)
+    assert found["label"] == 3
+    for video, start in zip(found["video"], (0, 2, 4, 6), strict=True):
+        np.testing.assert_array_equal(video, clip[start : start + 3, :8, 2:10])
+    (one,) = clips_throughout({"video": clip}, frames=3, size=8, count=1)["video"]
+    np.testing.assert_array_equal(one, clip[:3, :8, 2:10])
+
+
 @pytest.mark.parametrize("options", [{"frames": 7, "size": 8}, {"frames": 4, "size": 10}])
 def test_a_clip_without_such_a_patch_is_described(options):
     record = {"video": clip_of_places(6, 9, 12)}
@@ -212,3 +259,7 @@ def test_a_clip_without_such_a_patch_is_described(options):
         middle_patch(record, **options)
     with pytest.raises(InputError, match=given):
         patch_somewhere(record, np.random.default_rng(0), **options)
+    with pytest.raises(InputError, match=given):
+        clips_throughout(record, count=2, **options)
+    with pytest.raises(InputError, match="frames=4, size=13: a clip of 6 frames of 9x12"):
+        scaled_somewhere(record, np.random.default_rng(0), frames=4, sides=(13,), size=8)

@@ -163,12 +163,13 @@ def test_directory_that_cannot_be_written(tmp_path):
     assert "TFDS_DATA_DIR" in text
 
 
-def test_moving_mnist_needs_tensorflow(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["moving_mnist", "ucf101"])
+def test_some_videos_need_tensorflow(name, tmp_path, monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name))
     tfds.list_builders(with_community_datasets=False)  # TFDS registers what it can import, once
-    monkeypatch.delitem(tfds.core.registered._DATASET_REGISTRY, "moving_mnist", raising=False)
-    text = message("moving_mnist", split="test", data_dir=tmp_path)
+    monkeypatch.delitem(tfds.core.registered._DATASET_REGISTRY, name, raising=False)
+    text = message(name, split="test", data_dir=tmp_path)
     assert 'pip install "seqjax[prepare]"' in text
     assert "TensorFlow" in text
 

@@ -9,7 +9,7 @@ import numpy as np
 from seqjax.models.generation import dcgan, draw
 from seqjax.models.language import captioner, ctc, seq2seq, show_attend_tell, transformer
 from seqjax.models.prediction import composite_lstm, convlstm, storms, svg
-from seqjax.models.recognition import ram, vit
+from seqjax.models.recognition import gru_rcn, ram, vit
 from seqjax.models.recurrent import memory_tasks
 from seqjax.models.translation import cyclegan, discogan, pix2pix
 
@@ -58,6 +58,17 @@ def clips(config: Any, size: int) -> dict[str, np.ndarray]:
         for t in range(frames):
             video[b, t, b % 4 : b % 4 + 3, (t + b) % 6 : (t + b) % 6 + 3] = 255
     return {"video": video}
+
+
+def ways_to_go(config: Any, size: int) -> dict[str, np.ndarray]:
+    """Bright squares that go right, down, left or up, and which way that is."""
+    video = np.zeros((size, 3, config.size, config.size, config.channels), np.uint8)
+    steps = [(0, 1), (1, 0), (0, -1), (-1, 0)]
+    for b in range(size):
+        for t in range(3):
+            row, column = (2 + b // 4 + (t - 1) * step for step in steps[b % 4])
+            video[b, t, row : row + 3, column : column + 3] = 255
+    return {"video": video, "label": np.arange(size) % 4}
 
 
 def storm_clips(config: Any, size: int) -> dict[str, np.ndarray]:
@@ -132,6 +143,12 @@ def told_images(config: Any, size: int) -> dict[str, np.ndarray]:
     captions[:, :4] = [(1, 4 + b % 5, 4 + b // 2 % 4, 2) for b in range(size)]
     return {"image": rng.integers(256, size=(size, side, side, 3), dtype=np.uint8), "captions": captions}
 
+
+GRU_RCN = sum(
+    (side**2 * 3 * (c + d) + 4) * d
+    for side, c, d in [(3, 128, 64), (3, 256, 128), (3, 512, 256), (3, 512, 256), (1, 4096, 512)]
+)
+HEADS = (64 + 128 + 256 + 256 + 512) * 101
 
 SYSTEMS = {
     "generation/dcgan": System(
@@ -326,6 +343,23 @@ SYSTEMS = {
             + 2 * (129 * 256 + 1024 * (256 + 256 + 1) + 257 * 128): {"backbone": "vgg", "channels": 3, "latent": 64}
         },
         by_parts=False,
+    ),
+    "recognition/gru_rcn": System(
+        gru_rcn,
+        losses={"loss": ("backbone", "recogniser")},
+        batch=ways_to_go,
+        falls="loss/nll",
+        # No paper prints them. VGG-16 without its classes; by hand each level's kernels from C percepts and D states to
+        # three gates, with a bias for each and a second for the candidate, and the classifiers; what stacking adds,
+        # from the E states below to two gates; everything but VGG-16 twice, but for the classifiers' biases.
+        published={
+            134_260_544 + GRU_RCN + HEADS + 5 * 101: {},
+            134_260_544 + GRU_RCN + HEADS + 5 * 101 + 2 * 9 * (64 * 128 + 128 * 256 + 256 * 256) + 2 * 256 * 512: {
+                "stacked": True
+            },
+            134_260_544 + 2 * (GRU_RCN + HEADS) + 5 * 101: {"bidirectional": True},
+        },
+        twins=3 + 5,  # both biases of a candidate
     ),
     "recognition/ram": System(
         ram,

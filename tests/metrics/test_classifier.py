@@ -4,8 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.signal import correlate2d
+from scipy.special import log_softmax, logsumexp
 
-from seqjax.metrics.classifier import mlp_logits, train_mlp
+from seqjax.metrics.classifier import frame_cnn_logits, mlp_logits, train_frame_cnn, train_mlp
 
 
 @pytest.fixture(scope="module")
@@ -36,3 +38,36 @@ def test_logits_against_numpy(checkers):
     pixels = images.reshape(400, 2) / 255
     found = mlp_logits(params, jnp.asarray(images))
     np.testing.assert_allclose(found, np.maximum(pixels @ w + b, 0) @ v + c, rtol=1e-4, atol=1e-5)
+
+
+def test_frames_of_a_video_are_told_apart_and_their_order_is_not():
+    """Bright squares on the left or on the right; then those that go from left to right or back."""
+    rng = np.random.default_rng(0)
+    sides, noise = rng.integers(0, 2, 300), rng.integers(0, 50, (300, 2, 4, 4, 1))
+    still, moving = noise.copy(), noise.copy()
+    for b, side in enumerate(sides):
+        still[b, :, 1:3, 2 * side : 2 * side + 2] = 200
+        moving[b, 0, 1:3, 2 * side : 2 * side + 2] = moving[b, 1, 1:3, 2 - 2 * side : 4 - 2 * side] = 200
+
+    def accuracy(videos):
+        params = train_frame_cnn(videos.astype(np.uint8), sides, widths=(3, 4), steps=200)
+        said = np.asarray(frame_cnn_logits(params, jnp.asarray(videos[150:], jnp.uint8)))
+        np.testing.assert_allclose(np.exp(said).sum(axis=-1), 1, rtol=1e-5)
+        return (said.argmax(axis=-1) == sides[150:]).mean()
+
+    assert accuracy(still) > 0.95
+    assert accuracy(moving) < 0.7
+
+
+def test_frame_probabilities_against_numpy():
+    videos = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 4, 2)).astype(np.uint8)
+    params = train_frame_cnn(videos, np.array([0, 1]), widths=(3,), steps=2)
+    (w, b), (v, c) = jax.tree.map(np.float64, params)
+    found = frame_cnn_logits(params, jnp.asarray(videos))
+    for video, log_p in zip(videos / 255, found, strict=True):
+        rows = []
+        for x in video:
+            maps = [sum(correlate2d(x[..., i], w[..., i, d], mode="same") for i in range(2)) + b[d] for d in range(3)]
+            h = np.maximum(np.stack(maps, axis=-1), 0).reshape(2, 2, 2, 2, 3).max(axis=(1, 3))
+            rows.append(log_softmax(h.reshape(-1) @ v + c))
+        np.testing.assert_allclose(log_p, logsumexp(rows, axis=0) - np.log(3), rtol=1e-4, atol=1e-5)

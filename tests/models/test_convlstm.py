@@ -11,6 +11,7 @@ from flax import nnx
 from seqjax.errors import InputError
 from seqjax.models.prediction import convlstm
 from seqjax.models.prediction.convlstm import Config
+from seqjax.nn.split import merge, split
 
 TINY = Config.tiny()
 
@@ -69,6 +70,23 @@ def test_teacher_forcing_trains_the_input_of_the_forecaster():
     logits = nets["forecaster"](context, steps=2, teacher=truth)
     expected = jnp.mean(jnp.logaddexp(0, logits) - truth * logits)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("conditional", [False, True])
+def test_steps_computed_again_have_the_same_gradient(conditional):
+    """And are in the program: where all are kept nothing is checkpointed."""
+
+    def gradient(remat):
+        graphs, params, rest = split({"forecaster": network(remat=remat, conditional=conditional)})
+
+        def loss(params):
+            return convlstm.loss(merge(graphs, params, rest), {"video": clip()}, key=jax.random.key(0))[0]
+
+        assert ("remat" in str(jax.make_jaxpr(loss)(params))) == remat
+        return jax.jit(jax.grad(loss))(params)
+
+    for a, b in zip(*(jax.tree.leaves(gradient(remat)) for remat in (False, True)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(

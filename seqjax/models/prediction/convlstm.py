@@ -54,6 +54,8 @@ class Config:
     """The forecaster's layers that the output reads."""
     conditional: bool = False
     """Whether the forecaster reads the previous frame (true in teacher forcing, else its own prediction)."""
+    remat: bool = False
+    """Whether of every √T steps one is kept for the gradient and the others are computed again."""
 
     @classmethod
     def tiny(cls) -> "Config":
@@ -76,6 +78,7 @@ class Forecaster(EncoderForecaster):
             forget_bias=config.forget_bias,
             readout=config.readout,
             conditional=config.conditional,
+            remat="sqrt" if config.remat else None,
             rngs=rngs,
         )
 

@@ -1,0 +1,95 @@
+"""The recipe of GRU-RCN: its clips, figures and picture, and what stays as it is."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from experiments.recognition import gru_rcn as recipe
+from seqjax.errors import InputError
+
+TINY = recipe.PRESETS["tiny"]
+LONG = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, sides=(20, 18), frames=3, clips=4))
+RECORD = {"video": np.arange(6 * 24 * 30, dtype=np.uint8).reshape(6, 24, 30, 1), "label": np.int64(3), "speed": 1}
+
+
+def test_longer_videos_are_cut_and_scaled_and_others_taken_whole():
+    parts = [recipe.somewhere(LONG, RECORD, np.random.default_rng(seed)) for seed in range(3)]
+    assert len({part["video"].tobytes() for part in parts}) == 3
+    for record in (*parts, recipe.throughout(LONG, RECORD)):
+        assert record.keys() == {"video", "label"}
+        assert record["video"].shape[-4:] == (3, 16, 16, 1)
+    assert len(recipe.throughout(LONG, RECORD)["video"]) == 4
+    for record in (recipe.somewhere(TINY, RECORD, np.random.default_rng(0)), recipe.throughout(TINY, RECORD)):
+        np.testing.assert_array_equal(record["video"], RECORD["video"])
+
+
+def test_variants_are_the_papers_three():
+    variants = recipe.PRESETS["cpu"].variants
+    models = [recipe.alone(recipe.PRESETS["cpu"], variant).model for variant in variants]
+    assert [(model.stacked, model.bidirectional) for model in models] == [(False, False), (True, False), (False, True)]
+    assert [recipe.alone(TINY, variant).workdir for variant in variants] == [f"{TINY.workdir}/{v}" for v in variants]
+
+
+def test_accuracy_and_cross_entropy_of_each_clip():
+    p = np.array([[0.7, 0.2, 0.1], [0.1, 0.6, 0.3]])
+    found = recipe.measure(jnp.log(jnp.asarray(p, jnp.float32)), {"label": jnp.array([0, 2])})
+    assert found["accuracy"].tolist() == [1, 0]
+    np.testing.assert_allclose(found["cross_entropy"], -np.log([0.7, 0.3]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_frozen_backbone_is_not_trained(frozen):
+    """Adam has means of the gradients of what is trained, and of nothing else."""
+    config = dataclasses.replace(TINY, frozen=frozen)
+
+    def init(key):
+        return recipe.learner(config).init(recipe.build(config, nnx.Rngs(0)), key)
+
+    state = jax.eval_shape(init, jax.random.key(0))
+    assert set(state.params) == {"backbone", "recogniser"}
+    assert set(optax.tree.get(state.opt, "mu")) == {"recogniser"} | (set() if frozen else {"backbone"})
+
+
+def test_published_weights_are_wanted_where_they_stay():
+    paper = recipe.PRESETS["paper"]
+    with pytest.raises(InputError, match=r"vgg16-397923af\.pth"):
+        nnx.eval_shape(lambda: recipe.build(paper, nnx.Rngs(0)))
+    nnx.eval_shape(lambda: recipe.build(dataclasses.replace(paper, frozen=False), nnx.Rngs(0)))
+
+
+def test_the_picture_has_every_clip_and_marks_mistakes():
+    """Of what is said right in green, else in red; with frames that are foretold there is a strip more."""
+    videos, p = np.full((3, 4, 16, 16, 1), 90, np.uint8), np.eye(8)[:3]
+    batch = {"video": videos, "label": np.array([0, 1, 5])}
+    (sheet,) = recipe.draw(TINY, {"p": p}, batch).values()
+    red, green, _ = np.moveaxis(sheet.astype(int), -1, 0)
+    assert (red - green > 80).any()
+    assert (green - red > 80).any()
+    frames = np.full((3, 4, 16, 16, 1), 20 / 127.5 - 1)
+    (larger,) = recipe.draw(TINY, {"p": p, "frames": frames}, batch).values()
+
+    def has(sheet, level):
+        return (np.abs(sheet.astype(int) - level).max(axis=-1) <= 1).sum() > 1000
+
+    assert (has(sheet, 90), has(sheet, 20), has(larger, 90), has(larger, 20)) == (True, False, True, True)
+    several = batch | {"video": np.stack([videos, videos], axis=1)}
+    np.testing.assert_array_equal(recipe.draw(TINY, {"p": p}, several)["clips"], sheet)
+
+
+def test_the_network_for_frames_is_trained_where_there_are_rivals():
+    records = [
+        {"video": np.full((4, 16, 16, 1), 20 * k, np.uint8), "label": np.int64(k % 8), "speed": 1} for k in range(12)
+    ]
+    assert list(recipe.baselines(dataclasses.replace(TINY, rivals=False), records)) == ["all classes alike"]
+    known = recipe.baselines(TINY, records)
+    assert list(known) == ["all classes alike", "frames one by one"]
+    batch = {key: jnp.stack([record[key] for record in records]) for key in ("video", "label")}
+    for predict in known.values():
+        log_p = predict({}, batch)
+        assert log_p.shape == (12, 8)
+        np.testing.assert_allclose(np.exp(log_p).sum(axis=-1), 1, rtol=1e-5)
