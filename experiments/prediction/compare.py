@@ -222,7 +222,9 @@ def measure(config: Config, predict: Predict, test: Source, graphs: dict[str, An
         return eval_batches(test, batch_size=config.data.batch, **this_process())
 
     mesh, metric = make_mesh(), curves((*config.figures, "diversity"), frames=config.future)
-    return compile_evaluation(Evaluation(predict, metric, batches), graphs, mesh)(*replicate(jax.device_get(values), mesh))
+    return compile_evaluation(Evaluation(predict, metric, batches), graphs, mesh)(
+        *replicate(jax.device_get(values), mesh)
+    )
 
 
 def films_of(config: Config, recipe: ModuleType, run: Any, nets: Nets, test: Source) -> np.ndarray:
