@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqjax.metrics.baselines import feed_forward
 from seqjax.metrics.classifier import mlp_logits, train_mlp
 
 
@@ -36,3 +37,12 @@ def test_logits_against_numpy(checkers):
     pixels = images.reshape(400, 2) / 255
     found = mlp_logits(params, jnp.asarray(images))
     np.testing.assert_allclose(found, np.maximum(pixels @ w + b, 0) @ v + c, rtol=1e-4, atol=1e-5)
+
+
+def test_networks_by_name(checkers):
+    images, first, _ = checkers
+    found = feed_forward(images, first, {"none": (), "one": (16,)}, steps=50, batch=8)
+    for name, hidden in {"none": (), "one": (16,)}.items():
+        params = train_mlp(images, first, hidden=hidden, steps=50, batch=8)
+        np.testing.assert_allclose(found[name](jnp.asarray(images)), mlp_logits(params, jnp.asarray(images)), rtol=1e-5)
+    assert list(feed_forward(images, first, steps=1, batch=8)) == ["linear map", "2 layers of 64", "2 layers of 256"]
