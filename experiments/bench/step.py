@@ -78,6 +78,7 @@ PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
     "experiments.language.transformer": {"source": (32,), "target": (32,)},
     "experiments.prediction.storms": {"fields": (10, 128, 257, 6), "density": (10, 128, 257, 1)},
     "experiments.recognition.gru_rcn": {"video": (10, 224, 224, 3), "label": ()},
+    "experiments.recognition.differentiable_ram": {"image": (100, 100, 1), "label": ()},
     "experiments.recognition.ram": {"image": (60, 60, 1), "label": ()},
     "experiments.recognition.vit": {"image": (224, 224, 3), "label": ()},
     "experiments.translation.cyclegan": {"a": (256, 256, 3), "b": (256, 256, 3)},

@@ -28,16 +28,16 @@ import numpy as np
 from flax import nnx
 
 from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Record, SkipDamaged, Source, in_memory, mapped, open_source
+from seqjax.data.source import Record, SkipDamaged, Source, first, in_memory, mapped, open_source
 from seqjax.metrics.average import average
 from seqjax.models.generation import draw
-from seqjax.ops.glimpse import gaussian_window
+from seqjax.ops.glimpse import gaussian_window, window_edges
 from seqjax.train.command import main
 from seqjax.train.comparison import run_several, training_curves
 from seqjax.train.evaluate import Evaluation, Predict, Sampling
 from seqjax.train.experiment import Experiment, run_experiment
 from seqjax.train.loop import Loop
-from seqjax.train.media import grid, outline, sheet
+from seqjax.train.media import grid, outlined, sheet
 from seqjax.train.mesh import this_process
 from seqjax.train.optim import Optimizer, make_optimizer
 from seqjax.train.step import Learner, minimise
@@ -159,7 +159,9 @@ def prepare(config: Config) -> Experiment:
             average(METRICS, lambda outputs, batch: outputs),
             lambda: eval_batches(test, batch_size=size, **this_process()),
         ),
-        Sampling(draw.sample, first(test, 36) | noise(config.model, 36), functools.partial(pictures, config.model)),
+        Sampling(
+            draw.sample, first(test, 36, "image") | noise(config.model, 36), functools.partial(pictures, config.model)
+        ),
         functools.partial(baselines, config, train),
         sources=(train, test),
     )
@@ -209,11 +211,6 @@ def baselines(config: Config, train: Source) -> dict[str, Predict]:
     return {"pixels one by one": one_by_one}
 
 
-def first(source: Source, number: int) -> Record:
-    """One batch of the first images, the same on every process."""
-    return {"image": np.stack([source[i]["image"] for i in range(min(number, len(source)))])}
-
-
 def noise(config: draw.Config, number: int) -> Record:
     """Latent vectors of every step, always the same."""
     return {"z": np.asarray(jax.random.normal(jax.random.key(0), (number, config.steps, config.latent)))}
@@ -232,20 +229,15 @@ def pictures(config: draw.Config, outputs: Mapping[str, np.ndarray], batch: Reco
 
 def paint(config: draw.Config, frames: np.ndarray, windows: np.ndarray) -> np.ndarray:
     """A sheet of images after every step, with the window that has just written; the last once more without."""
-    scale = max(1, 96 // config.size)
-    frames = np.broadcast_to(frames, (*frames.shape[:-1], 3)).repeat(scale, axis=-3).repeat(scale, axis=-2)
     steps = []
     for t in range(config.steps):
-        shown = frames[:, t]
+        edges = {}
         if config.attention:
-            places = gaussian_window(
-                jnp.asarray(windows[:, t]), height=config.size, width=config.size, taps=config.write
-            )
-            reach = np.asarray((config.write - 1) / 2 * places.stride + 0.5)[:, None]
-            middle = np.asarray(places.centre) + 0.5
-            shown = outline(shown, scale * np.concatenate([middle - reach, middle + reach], axis=1))
-        steps.append(grid(shown))
-    return np.stack([*steps, grid(frames[:, -1])])
+            size, numbers = config.size, jnp.asarray(windows[:, t])
+            window = gaussian_window(numbers, height=size, width=size, taps=config.write)
+            edges = {(255, 0, 0): np.asarray(window_edges(window, taps=config.write))}
+        steps.append(outlined(frames[:, t], edges))
+    return np.stack([*steps, outlined(frames[:, -1], {})])
 
 
 if __name__ == "__main__":

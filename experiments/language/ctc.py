@@ -27,7 +27,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Record, SkipDamaged, Source, in_memory, open_source
+from seqjax.data.source import SkipDamaged, Source, first, in_memory, open_source
 from seqjax.data.synthetic_speech import SOUNDS
 from seqjax.metrics.label_errors import label_errors
 from seqjax.models.language import ctc
@@ -145,12 +145,6 @@ def learner(config: Config) -> Learner:
 def baselines(length: int) -> dict[str, Predict]:
     """What can be had without training."""
     return {"silence": lambda _, batch: jnp.zeros((len(batch["labels"]), length), jnp.int32)}
-
-
-def first(source: Source, number: int) -> Record:
-    """One batch of the first strings, the same on every process."""
-    records = [source[i] for i in range(min(number, len(source)))]
-    return {name: np.stack([record[name] for record in records]) for name in records[0]}
 
 
 def draw(outputs: np.ndarray, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 
 from seqjax.data.clips import Clips, open_split
 from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Record, Source, in_memory
+from seqjax.data.source import Record, Source, first, in_memory
 from seqjax.metrics import storm_baselines
 from seqjax.metrics.baselines import copy_last
 from seqjax.metrics.metric import together
@@ -119,7 +119,7 @@ def prepare(config: Config) -> Experiment:
         functools.partial(build, config),
         functools.partial(training_batches, config, train),
         Evaluation(twice(storms.predict), metric.on(functools.partial(truth, model)), lambda: held_out(config, test)),
-        Sampling(storms.predict, first(test, 4), functools.partial(draw, model)),
+        Sampling(storms.predict, first(test, 4, "fields", "density"), functools.partial(draw, model)),
         functools.partial(baselines, model, train),
         higher_is_better=HIGHER_IS_BETTER,
         sources=(train, test),
@@ -184,12 +184,6 @@ def baselines(model: storms.Config, train: Source) -> dict[str, Predict]:
         return on_inputs(lambda inputs: function(inputs) / scale)
 
     return {"low pressure": in_units(storm_baselines.low_pressure), "vorticity": in_units(storm_baselines.vorticity)}
-
-
-def first(source: Source, number: int) -> Record:
-    """One batch of the first clips, the same on every process."""
-    records = [source[i] for i in range(min(number, len(source)))]
-    return {key: np.stack([record[key] for record in records]) for key in ("fields", "density")}
 
 
 def draw(model: storms.Config, outputs: np.ndarray, batch: Record) -> dict[str, np.ndarray]:

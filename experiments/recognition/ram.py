@@ -21,7 +21,7 @@ middle of the digit. The paths go to the middle first, then to the digit, and of
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,18 +31,19 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
-from seqjax.data.cluttered_digits import place
-from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Record, SkipDamaged, Source, in_memory, open_source
+from seqjax.data.pipeline import eval_batches
+from seqjax.data.placed_digits import PlacedDigits, open_digits, placed_batches, placed_images
+from seqjax.data.source import Record, Source, first
 from seqjax.metrics.average import average
-from seqjax.metrics.classifier import mlp_logits, train_mlp
+from seqjax.metrics.baselines import feed_forward
+from seqjax.metrics.pointing import nearest_look
 from seqjax.models.recognition import ram
 from seqjax.train.command import main
 from seqjax.train.comparison import run_several, training_curves
 from seqjax.train.evaluate import Evaluation, Predict, Sampling
 from seqjax.train.experiment import Experiment, run_experiment
 from seqjax.train.loop import Loop
-from seqjax.train.media import grid, outline
+from seqjax.train.media import outlined
 from seqjax.train.mesh import this_process
 from seqjax.train.optim import Optimizer, make_optimizer
 from seqjax.train.plot import picture
@@ -54,41 +55,12 @@ METRICS = {"error": "still", "error_drawn": "drawn", "error_shuffled": "shuffled
 
 
 @dataclasses.dataclass(frozen=True)
-class Data:
-    """Which images."""
-
-    digits: str = "digits"
-    """Data set of the digits for training, which are put somewhere in an image at every use."""
-    config: str | None = "8x8"
-    """Its configuration; its own default if None."""
-    size: int = 24
-    """Side of the images; that of the digits themselves leaves them as they are."""
-    pieces: int = 0
-    """Pieces of other digits that are put into each, 8 x 8 pixels."""
-    test: str = "cluttered_digits"
-    """Data set of the held-out images, prepared once."""
-    test_config: str | None = "translated_24"
-    """Its configuration."""
-    split: str = "test"
-    """Its split, or a part of one, such as test[:500]."""
-    digit: int = 0
-    """Side of the digits in images that are prepared with their corners, to measure how near to their middles a glimpse
-    comes; 0 not to."""
-    data_dir: str | None = None
-    """Where prepared sets are; TFDS's own choice if None."""
-    batch: int = 128
-    """Images per update, over all devices."""
-    damaged: float = 0.01
-    """Largest share of a split that may be damaged on disk; such images are skipped and named."""
-
-
-@dataclasses.dataclass(frozen=True)
 class Config:
     """The recipe."""
 
     model: ram.Config = ram.Config(size=24, glimpses=5, patch=6, scales=2)
     """The network."""
-    data: Data = Data(digit=8)
+    data: PlacedDigits = PlacedDigits(digit=8)
     """The images."""
     optimizer: Optimizer = Optimizer(learning_rate=1e-3, schedule="linear", constant=0.0, clip_norm=5.0)
     """The optimiser."""
@@ -107,13 +79,13 @@ class Config:
     """Fields that may differ from those of the run that is already there, such as loop.steps."""
 
 
-def published(name: str, model: ram.Config, data: Data) -> Config:
+def published(name: str, model: ram.Config, data: PlacedDigits) -> Config:
     """A network of the paper, on MNIST's digits: 400 epochs."""
     loop = Loop(steps=187_500, log_every=100, evaluate_every=5_000, sample_every=10_000, save_every=2_000)
     return Config(model=model, data=data, rivals=False, loop=loop, workdir=f"runs/ram-{name}")
 
 
-MNIST = Data("mnist", None, test_config="mnist_translated_60", size=60, digit=28)
+MNIST = PlacedDigits("mnist", None, test_config="mnist_translated_60", size=60, digit=28)
 CLUTTERED = published(
     "cluttered_60", ram.Config(), dataclasses.replace(MNIST, pieces=4, test_config="mnist_cluttered_60")
 )
@@ -121,7 +93,7 @@ PRESETS = {
     "cpu": Config(variants=("chosen", "random")),
     "paper": dataclasses.replace(CLUTTERED, workdir="runs/ram-paper"),
     "mnist": published(
-        "mnist", ram.Config(size=28, glimpses=6, patch=8, scales=1), Data("mnist", None, 28, 0, "mnist", None)
+        "mnist", ram.Config(size=28, glimpses=6, patch=8, scales=1), PlacedDigits("mnist", None, 28, 0, "mnist", None)
     ),
     "translated_60": published("translated_60", ram.Config(glimpses=6), MNIST),
     "cluttered_60": CLUTTERED,
@@ -132,7 +104,7 @@ PRESETS = {
     ),
     "tiny": Config(
         model=dataclasses.replace(ram.Config.tiny(), size=24, classes=10),
-        data=Data(test_config="tiny", digit=8, batch=8),
+        data=PlacedDigits(test_config="tiny", digit=8, batch=8),
         optimizer=Optimizer(),
         rivals=False,
         loop=Loop(steps=40, log_every=1, evaluate_every=20, sample_every=20, save_every=5),
@@ -163,46 +135,27 @@ def alone(config: Config, variant: Variant) -> Config:
 
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
-    data, size = config.data, config.data.batch
-    train = in_memory(open_split(config, data.digits, data.config, "train"))
-    test = in_memory(open_split(config, data.test, data.test_config, data.split))
-    others = np.stack([train[i]["image"][..., 0] for i in range(len(train))])
+    train, test = open_digits(config.data)
     return Experiment(
         learner(config),
         functools.partial(build, config),
-        functools.partial(batches, config, train, others),
+        functools.partial(batches, config, train),
         Evaluation(
             ram.predict,
             average(names(config), functools.partial(measure, config)),
-            lambda: eval_batches(test, batch_size=size, **this_process()),
+            lambda: eval_batches(test, batch_size=config.data.batch, **this_process()),
         ),
-        Sampling(ram.predict, first(test, 36), functools.partial(draw, config.model)),
-        functools.partial(baselines, config, train, others),
+        Sampling(ram.predict, first(test, 36, "image"), functools.partial(draw, config.model)),
+        functools.partial(baselines, config, train),
         sources=(train, test),
     )
 
 
-def open_split(config: Config, name: str, of: str | None, split: str) -> Source:
-    """The images of one split."""
-    return SkipDamaged(open_source(name, split=split, config=of, data_dir=config.data.data_dir), config.data.damaged)
-
-
-def put_somewhere(data: Data, others: np.ndarray, record: Record, rng: np.random.Generator) -> Record:
-    """The digit of a record in an image of its own, among pieces of others."""
-    image, _ = place(rng, record["image"][..., 0], others, size=data.size, pieces=data.pieces)
-    return {"image": image[..., None], "label": record["label"]}
-
-
-def batches(config: Config, source: Source, others: np.ndarray, step: int) -> Iterator[Mapping[str, np.ndarray]]:
+def batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, np.ndarray]]:
     """Images of shuffled digits from a step on, this process's part of each batch."""
-    return train_batches(
-        source,
-        batch_size=config.data.batch,
-        seed=config.seed,
-        start_step=step,
-        augment=functools.partial(put_somewhere, config.data, others),
-        steps_per_call=config.loop.steps_per_call,
-        **this_process(),
+    calls = config.loop.steps_per_call
+    return placed_batches(
+        config.data, source, seed=config.seed, start_step=step, steps_per_call=calls, **this_process()
     )
 
 
@@ -230,12 +183,10 @@ def measure(config: Config, outputs: Mapping[str, jax.Array], batch: Mapping[str
     if not config.data.digit:
         return found
     looked = (jnp.clip(outputs["places"], -1, 1) + 1) / 2 * config.model.size
-    middle = batch["corner"][:, None, ::-1].astype(jnp.float32) + config.data.digit / 2
-    distances = jnp.linalg.norm(looked - jnp.broadcast_to(middle, looked.shape), axis=-1)
-    return found | {"distance": jnp.min(distances, axis=1)}
+    return found | {"distance": nearest_look(looked, batch["corner"], side=config.data.digit)}
 
 
-def baselines(config: Config, train: Source, others: np.ndarray) -> dict[str, Predict]:
+def baselines(config: Config, train: Source) -> dict[str, Predict]:
     """Always the same class, and feed-forward networks of all pixels, on 30 images of each digit."""
     glimpses, classes = config.model.glimpses, config.model.classes
     known: dict[str, Predict] = {
@@ -243,18 +194,16 @@ def baselines(config: Config, train: Source, others: np.ndarray) -> dict[str, Pr
     }
     if not config.rivals:
         return known
-    rng = np.random.default_rng(config.seed)
-    seen = [put_somewhere(config.data, others, train[i % len(train)], rng) for i in range(30 * len(train))]
-    images, labels = (np.stack([record[key] for record in seen]) for key in ("image", "label"))
-    for name, hidden in {"linear map": (), "2 layers of 64": (64, 64), "2 layers of 256": (256, 256)}.items():
-        params = train_mlp(images, labels, hidden=hidden, steps=config.loop.steps, batch=config.data.batch)
-        known[name] = functools.partial(rival, glimpses, params)
-    return known
+    images, labels = placed_images(config.data, train, times=30, seed=config.seed)
+    rivals = feed_forward(images, labels, steps=config.loop.steps, batch=config.data.batch)
+    return known | {name: functools.partial(rival, glimpses, logits) for name, logits in rivals.items()}
 
 
-def rival(glimpses: int, params: Any, nets: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+def rival(
+    glimpses: int, logits: Callable[[jax.Array], jax.Array], nets: Any, batch: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
     """What a feed-forward network says."""
-    return anywhere(glimpses, mlp_logits(params, batch["image"]))
+    return anywhere(glimpses, logits(batch["image"]))
 
 
 def anywhere(glimpses: int, logits: jax.Array) -> dict[str, jax.Array]:
@@ -263,23 +212,13 @@ def anywhere(glimpses: int, logits: jax.Array) -> dict[str, jax.Array]:
     return dict.fromkeys(METRICS.values(), logits) | {"places": places}
 
 
-def first(source: Source, number: int) -> Record:
-    """One batch of the first images, the same on every process."""
-    return {"image": np.stack([source[i]["image"] for i in range(min(number, len(source)))])}
-
-
 def draw(model: ram.Config, outputs: Mapping[str, np.ndarray], batch: Record) -> dict[str, np.ndarray]:
     """Glimpse after glimpse, the finest patch in red and the next in blue; and the whole paths, from white to red."""
-    scale = max(1, 96 // model.size)
-    images = np.broadcast_to(batch["image"], (*batch["image"].shape[:-1], 3))
-    images = images.repeat(scale, axis=1).repeat(scale, axis=2)
     places = np.clip(outputs["places"], -1, 1)
     steps = []
     for t in range(model.glimpses):
-        shown = images
-        if model.scales > 1:
-            shown = outline(shown, scale * edges(model, places[:, t], 1), (80, 120, 255))
-        steps.append(grid(outline(shown, scale * edges(model, places[:, t], 0))))
+        wider = {(80, 120, 255): edges(model, places[:, t], 1)} if model.scales > 1 else {}
+        steps.append(outlined(batch["image"], wider | {(255, 0, 0): edges(model, places[:, t], 0)}))
     return {"glimpses": np.stack(steps), "paths": paths(model, batch["image"][:24], places[:24])}
 
 

@@ -18,7 +18,7 @@ layers 81.8 %, the linear map 16.3 %. The attention lies on the digit. The other
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -29,9 +29,9 @@ from flax import nnx
 
 from seqjax.data.augment import crop_somewhere, middle
 from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Record, SkipDamaged, Source, in_memory, mapped, open_source
+from seqjax.data.source import Record, SkipDamaged, Source, first, in_memory, mapped, open_source
 from seqjax.metrics.average import average
-from seqjax.metrics.classifier import mlp_logits, train_mlp
+from seqjax.metrics.baselines import feed_forward
 from seqjax.models.recognition import vit
 from seqjax.train.command import main
 from seqjax.train.evaluate import Evaluation, Predict, Sampling
@@ -199,12 +199,6 @@ def batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, 
     )
 
 
-def first(source: Source, number: int) -> Record:
-    """One batch of the first records, the same on every process."""
-    records = [source[i] for i in range(min(number, len(source)))]
-    return {name: np.stack([record[name] for record in records]) for name in records[0]}
-
-
 def build(config: Config, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
     """The networks."""
     return dict(vit.build(config.model, rngs))
@@ -230,17 +224,14 @@ def baselines(config: Config, train: Source) -> dict[str, Predict]:
     if not config.rivals:
         return known
     seen = first(mapped(train, functools.partial(whole, config)), len(train))
-    for name, hidden in {"linear map": (), "two hidden layers of 256": (256, 256)}.items():
-        params = train_mlp(
-            seen["image"], seen["label"], hidden=hidden, steps=config.loop.steps, batch=config.data.batch
-        )
-        known[name] = functools.partial(rival, params)
-    return known
+    networks = {"linear map": (), "two hidden layers of 256": (256, 256)}
+    rivals = feed_forward(seen["image"], seen["label"], networks, steps=config.loop.steps, batch=config.data.batch)
+    return known | {name: functools.partial(rival, logits) for name, logits in rivals.items()}
 
 
-def rival(params: Any, nets: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
+def rival(logits: Callable[[jax.Array], jax.Array], nets: Any, batch: Mapping[str, jax.Array]) -> jax.Array:
     """Logits of a feed-forward network."""
-    return mlp_logits(params, batch["image"])
+    return logits(batch["image"])
 
 
 def draw(outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

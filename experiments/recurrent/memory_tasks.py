@@ -31,7 +31,7 @@ from flax import nnx
 from matplotlib.figure import Figure
 
 from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import SkipDamaged, Source, in_memory, open_source
+from seqjax.data.source import SkipDamaged, Source, first, in_memory, open_source
 from seqjax.metrics.average import average
 from seqjax.models.recurrent import memory_tasks
 from seqjax.models.recurrent.memory_tasks import CellName, Task
@@ -181,12 +181,6 @@ def baselines(task: Task) -> dict[str, Predict]:
     if task == "adding":
         known["last number alone"] = lambda _, batch: memory_tasks.last_number(batch["inputs"])
     return known
-
-
-def first(source: Source, number: int) -> dict[str, np.ndarray]:
-    """One batch of the first sequences, the same on every process."""
-    records = [source[i] for i in range(min(number, len(source)))]
-    return {name: np.stack([record[name] for record in records]) for name in records[0]}
 
 
 def draw(task: Task, outputs: np.ndarray, batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:

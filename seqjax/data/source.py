@@ -149,6 +149,12 @@ def in_memory(source: Source) -> Source:
     return _InMemory(arrays, getattr(source, "damaged", {}))
 
 
+def first(source: Source, number: int, *keys: str) -> Record:
+    """One batch of the first records, or of these keys of them, the same on every process."""
+    records = [source[i] for i in range(min(number, len(source)))]
+    return {key: np.stack([record[key] for record in records]) for key in keys or records[0]}
+
+
 def mapped(source: Source, transform: Callable[[Record], Record]) -> Source:
     """The records of a source, each as ``transform`` gives it; brings records to the one layout of ``in_memory``."""
     return _Mapped(source, transform)

@@ -3,11 +3,12 @@
 Of a video predictor: `forecasts`, which are `copy_last` and `constant`, of an empty frame and of the `mean_frame`.
 Of a generator of images: `gaussian_pixels`, which is the honest one, and `mean_of_two` and `pixel_marginals`, which are
 easier. Of image translation with pairs: `nearest_pair`. Of a captioner: `captions`, which are the one `told_alike` and
-that of the `nearest` picture, and the same network trained `blind`. Of a translator: the source `copied`.
+that of the `nearest` picture, and the same network trained `blind`. Of a translator: the source `copied`. Of what
+looks at a part of an image: `feed_forward` networks that see all of it.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,10 +16,17 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from seqjax.errors import InputError
+from seqjax.metrics.classifier import mlp_logits, train_mlp
 from seqjax.ops.image import uint8_to_unit, unit_to_signed
 
 Forecast = Callable[[Float[Array, "B T H W C"]], Float[Array, "B S H W C"]]
 """From the frames seen to those that follow."""
+FEED_FORWARD: Mapping[str, Sequence[int]] = {
+    "linear map": (),
+    "2 layers of 64": (64, 64),
+    "2 layers of 256": (256, 256),
+}
+"""Hidden layers of the networks that Mnih et al. (2014) set beside glimpses, and none."""
 
 
 def copy_last(context: Float[Array, "B T H W C"], *, steps: int) -> Float[Array, "B S H W C"]:
@@ -100,6 +108,29 @@ def nearest_pair(
 ) -> Float[Array, "B H W D"]:
     """The target, in [-1, 1], of the training pair whose input is nearest to each query by squared distance."""
     return unit_to_signed(uint8_to_unit(jnp.asarray(targets)[nearest(inputs, queries)]))
+
+
+def feed_forward(
+    images: UInt8[np.ndarray, "N H W C"],
+    labels: Int[np.ndarray, " N"],
+    networks: Mapping[str, Sequence[int]] = FEED_FORWARD,
+    *,
+    steps: int,
+    batch: int,
+) -> dict[str, Callable[[UInt8[Array, "B H W C"]], Float[Array, "B K"]]]:
+    """By name, from images to logits of networks of all pixels, trained on the spot (`classifier.train_mlp`).
+
+    Args:
+      images: grey levels.
+      labels: from 0, all classes among them.
+      networks: widths of the hidden layers of each.
+      steps: of the optimiser.
+      batch: images in each.
+    """
+    return {
+        name: functools.partial(mlp_logits, train_mlp(images, labels, hidden=hidden, steps=steps, batch=batch))
+        for name, hidden in networks.items()
+    }
 
 
 def blind(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""Whether attention is where it should be: how much of it lies in a box, and whether its peak does."""
+"""Whether attention is where it should be: how much of it lies in a box, whether its peak does, how near it comes."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -29,6 +29,18 @@ def box_attention(
     peak = jnp.argmax(flat, axis=-1, keepdims=True)
     share = jnp.take_along_axis(inside.reshape(flat.shape), peak, axis=-1)[..., 0]
     return jnp.sum(flat * inside.reshape(flat.shape), axis=-1), (share >= 0.5).astype(jnp.float32)
+
+
+def nearest_look(looked: Float[Array, "*B T 2"], corners: Int[Array, "*B 2"], *, side: int) -> Float[Array, "*B"]:
+    """``min_t ‖l_t - m‖``: pixels from the nearest of T glimpses to the middle ``m`` of what is to be found.
+
+    Args:
+      looked: ``(x, y)`` of the glimpses in pixels from the upper left corner of the image.
+      corners: row and column of the upper left pixel of what is to be found.
+      side: its height and width in pixels.
+    """
+    middle = corners[..., None, ::-1].astype(jnp.float32) + side / 2
+    return jnp.min(jnp.linalg.norm(looked - jnp.broadcast_to(middle, looked.shape), axis=-1), axis=-1)
 
 
 def _shares(first: Int[Array, "*B"], last: Int[Array, "*B"], number: int, size: int) -> Float[Array, "*B {number}"]:

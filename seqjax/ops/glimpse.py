@@ -87,6 +87,21 @@ def gaussian_window(numbers: Float[Array, "*B 5"], *, height: int, width: int, t
     return Window(centre, (max(height, width) - 1) / (taps - 1) * stride, variance, intensity)
 
 
+def window_edges(window: Window, *, taps: int) -> Float[Array, "*B 4"]:
+    """Left, top, right and bottom of a window in pixels from the upper left corner of the image.
+
+    ``g + 1/2 ± ((N - 1)/2 · δ + 1/2)``: the middles of the outer filters, and half a pixel more, since pixel a is
+    between a and a + 1.
+
+    Args:
+      window: its grid.
+      taps: N.
+    """
+    middle = window.centre + 0.5
+    reach = jnp.broadcast_to(((taps - 1) / 2 * window.stride + 0.5)[..., None], middle.shape)
+    return jnp.concatenate([middle - reach, middle + reach], axis=-1)
+
+
 def gaussian_filters(
     centre: Float[Array, "*B"], stride: Float[Array, "*B"], variance: Float[Array, "*B"], *, taps: int, size: int
 ) -> Float[Array, "*B {taps} {size}"]:

@@ -127,6 +127,23 @@ def outline(
     return np.stack(drawn)
 
 
+def outlined(
+    images: UInt8[np.ndarray, "N H W C"], boxes: Mapping[tuple[int, int, int], Float[np.ndarray, "N 4"]]
+) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """A grid of images with the edges of boxes on each.
+
+    Args:
+      images: `[N, H, W, C]`; small ones are enlarged, as often as 96 pixels hold their height.
+      boxes: by colour, as `outline` takes them; later ones lie on earlier ones.
+    """
+    _check(images, "N H W C")
+    scale = max(1, 96 // images.shape[1])
+    shown = _enlarge(np.broadcast_to(images, (*images.shape[:-1], 3)), scale)
+    for colour, edges in boxes.items():
+        shown = outline(shown, scale * edges, colour)
+    return grid(shown)
+
+
 def write_png(path: str | os.PathLike[str], image: UInt8[np.ndarray, "H W C"]) -> None:
     """Writes one image as PNG."""
     _check(image, "H W C")

@@ -13,7 +13,7 @@ from tensorflow_datasets.core.registered import skip_registration
 
 from seqjax.data.moving_digits import MovingDigits, MovingDigitsConfig
 from seqjax.data.pipeline import train_batches
-from seqjax.data.source import BUILDERS, SkipDamaged, Source, in_memory, mapped, open_source, part
+from seqjax.data.source import BUILDERS, SkipDamaged, Source, first, in_memory, mapped, open_source, part
 from seqjax.data.text import texts
 from seqjax.errors import InputError
 
@@ -94,6 +94,13 @@ def test_some_records_in_an_order_of_ones_own():
     assert [int(some[i]["x"]) for i in range(len(some))] == [4, 1, 3]
     assert some.damaged == {0: "torn"}
     assert part(Torn(), range(0)).damaged == part([1, 2], range(2)).damaged == {}
+
+
+def test_one_batch_of_the_first():
+    records = [{"a": np.full(2, i), "b": np.int64(-i)} for i in range(3)]
+    batch = first(records, 2)
+    assert {key: value.tolist() for key, value in batch.items()} == {"a": [[0, 0], [1, 1]], "b": [0, -1]}
+    assert {key: value.tolist() for key, value in first(records, 9, "b").items()} == {"b": [0, -1, -2]}
 
 
 def test_part_of_a_split(shared_dir):

@@ -9,7 +9,7 @@ import numpy as np
 from seqjax.models.generation import dcgan, draw
 from seqjax.models.language import captioner, ctc, seq2seq, show_attend_tell, transformer
 from seqjax.models.prediction import composite_lstm, convlstm, storms, svg
-from seqjax.models.recognition import gru_rcn, ram, vit
+from seqjax.models.recognition import differentiable_ram, gru_rcn, ram, vit
 from seqjax.models.recurrent import memory_tasks
 from seqjax.models.translation import cyclegan, discogan, pix2pix
 
@@ -360,6 +360,13 @@ SYSTEMS = {
             134_260_544 + 2 * (GRU_RCN + HEADS) + 5 * 101: {"bidirectional": True},
         },
         twins=3 + 5,  # both biases of a candidate
+    ),
+    "recognition/differentiable_ram": System(
+        differentiable_ram,
+        losses={"loss": ("recognizer",)},
+        batch=labelled(8),
+        # No paper prints it. By hand: an LSTM on what 12 x 12 filters see, the five numbers of a window, classes.
+        published={4 * 256 * (12 * 12 + 256 + 1) + 257 * 5 + 257 * 10: {}},
     ),
     "recognition/ram": System(
         ram,

@@ -7,6 +7,7 @@ import pytest
 from scipy.signal import correlate2d
 from scipy.special import log_softmax, logsumexp
 
+from seqjax.metrics.baselines import feed_forward
 from seqjax.metrics.classifier import frame_cnn_logits, mlp_logits, train_frame_cnn, train_mlp
 
 
@@ -71,3 +72,12 @@ def test_frame_probabilities_against_numpy():
             h = np.maximum(np.stack(maps, axis=-1), 0).reshape(2, 2, 2, 2, 3).max(axis=(1, 3))
             rows.append(log_softmax(h.reshape(-1) @ v + c))
         np.testing.assert_allclose(log_p, logsumexp(rows, axis=0) - np.log(3), rtol=1e-4, atol=1e-5)
+
+
+def test_networks_by_name(checkers):
+    images, first, _ = checkers
+    found = feed_forward(images, first, {"none": (), "one": (16,)}, steps=50, batch=8)
+    for name, hidden in {"none": (), "one": (16,)}.items():
+        params = train_mlp(images, first, hidden=hidden, steps=50, batch=8)
+        np.testing.assert_allclose(found[name](jnp.asarray(images)), mlp_logits(params, jnp.asarray(images)), rtol=1e-5)
+    assert list(feed_forward(images, first, steps=1, batch=8)) == ["linear map", "2 layers of 64", "2 layers of 256"]

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.metrics.pointing import box_attention
+from seqjax.metrics.pointing import box_attention, nearest_look
 
 RNG = np.random.default_rng(0)
 
@@ -36,3 +36,13 @@ def test_a_place_that_fills_its_box():
     np.testing.assert_allclose(mass, 0.7, rtol=1e-6)
     assert peak == 1
     assert box_attention(weights, jnp.array([0, 0, 8, 8]), size=32)[1] == 0
+
+
+def test_the_nearest_look_against_loops():
+    looked, corners = RNG.uniform(0, 30, size=(5, 3, 2)), RNG.integers(0, 20, size=(5, 2))
+    expected = [
+        min(np.hypot(x - (column + 3.5), y - (row + 3.5)) for x, y in path)
+        for path, (row, column) in zip(looked, corners, strict=True)
+    ]
+    found = nearest_look(jnp.asarray(looked, jnp.float32), jnp.asarray(corners), side=7)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)

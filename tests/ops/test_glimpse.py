@@ -156,6 +156,17 @@ def test_sharp_filters_at_every_pixel_read_the_image_and_write_it_back():
     np.testing.assert_allclose(glimpse.write(seen, at, height=9, width=9), image, rtol=1e-5)
 
 
+def test_edges_of_a_window():
+    """By hand: g = (6.5 · 1.2 - 1, 5 · 0.5 - 1), and four filters 11 / 3 · e^-1 apart; a pixel reaches 1/2 further."""
+    at = glimpse.gaussian_window(jnp.asarray([[0.2, -0.5, 3.0, -1.0, 2.0]]), height=9, width=12, taps=TAPS)
+    reach = 1.5 * 11 / 3 / np.e + 0.5
+    expected = [[7.3 - reach, 2 - reach, 7.3 + reach, 2 + reach]]
+    np.testing.assert_allclose(glimpse.window_edges(at, taps=TAPS), expected, rtol=1e-5)
+    # At the middle of nine pixels with a filter for each it is the image.
+    whole = glimpse.gaussian_window(jnp.zeros((1, 5)), height=9, width=9, taps=9)
+    np.testing.assert_allclose(glimpse.window_edges(whole, taps=9), [[0, 0, 9, 9]], atol=1e-5)
+
+
 def test_what_cannot_be_is_refused_by_name():
     with pytest.raises(InputError, match="size is 0"):
         glimpse.retina(jnp.asarray(IMAGES), jnp.asarray(PLACES), size=0)

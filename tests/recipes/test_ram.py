@@ -1,4 +1,4 @@
-"""The recipe of the recurrent attention model: its images, figures and pictures."""
+"""The recipe of the recurrent attention model: its figures and pictures."""
 
 import dataclasses
 
@@ -9,16 +9,6 @@ import numpy as np
 from experiments.recognition import ram as recipe
 
 TINY = recipe.PRESETS["tiny"]
-
-
-def test_training_images_are_put_together_anew():
-    digits = np.full((3, 8, 8), 200, np.uint8)
-    data = dataclasses.replace(TINY.data, pieces=2)
-    record = {"image": digits[0][..., None], "label": np.int64(3), "index": np.int64(0)}
-    made = [recipe.put_somewhere(data, digits, record, np.random.default_rng(seed)) for seed in range(4)]
-    assert {image["image"].shape for image in made} == {(24, 24, 1)}
-    assert len({image["image"].tobytes() for image in made}) == 4
-    assert all(image.keys() == {"image", "label"} and image["label"] == 3 for image in made)
 
 
 def test_errors_in_percent_and_the_distance_to_the_digit():

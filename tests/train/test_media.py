@@ -133,3 +133,23 @@ def test_outline_is_the_edge_of_a_box_and_nothing_else():
     edge[1, 4, :5] = edge[1, 4:, 4] = True
     np.testing.assert_array_equal(drawn[edge], np.broadcast_to([0, 255, 9], (edge.sum(), 3)))
     np.testing.assert_array_equal(drawn[~edge], images[~edge])
+
+
+def test_outlined_images_are_enlarged_and_coloured():
+    """Pixels of 48 x 48, in a frame of two; a box of one pixel is the edge of its square, its middle as it was."""
+    images = np.full((2, 2, 2, 1), 90, np.uint8)
+    boxes = {
+        (0, 0, 255): np.array([[0.0, 0, 2, 2], [0, 0, 1, 1]]),
+        (255, 0, 0): np.array([[1.0, 0, 2, 1], [1, 1, 2, 2]]),
+    }
+    drawn = media.outlined(images, boxes)
+    assert drawn.shape == (100, 198, 3)
+    first, second = drawn[2:98, 2:98], drawn[2:98, 100:196]
+    red, blue = [255, 0, 0], [0, 0, 255]
+    assert first[0, 47].tolist() == blue
+    assert first[0, 48].tolist() == first[47, 95].tolist() == red
+    assert second[0, 47].tolist() == second[47, 0].tolist() == blue
+    assert second[48, 95].tolist() == red
+    for shown in (first, second):
+        assert {tuple(x) for x in shown.reshape(-1, 3)} == {(90, 90, 90), tuple(red), tuple(blue)}
+    assert media.outlined(images, {}).shape == (100, 198, 3)
