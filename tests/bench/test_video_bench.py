@@ -97,7 +97,7 @@ if TORCH:
             return svg.loss(merge(graphs, params, rest), {"video": jnp.asarray(video)}, key=key)[0]
 
         value, gradients = jax.jit(jax.value_and_grad(ours))(params)
-        assert float(loss) == pytest.approx(float(value), rel=1e-4)
+        assert loss.item() == pytest.approx(float(value), rel=1e-4)
         for name, net in theirs.items():
             norm = sum(float(p.grad.square().sum()) for p in net.parameters() if p.requires_grad)
             assert norm == pytest.approx(sum(float((x**2).sum()) for x in jax.tree.leaves(gradients[name])), rel=1e-2)
