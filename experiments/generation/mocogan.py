@@ -160,7 +160,7 @@ def prepare(config: Config) -> Experiment:
 
 def cut(config: Config, record: Record) -> Record:
     """The clip at the size of the networks, and what is known of it."""
-    kept = {key: record[key] for key in ("video", "label", "colour") if key in record}
+    kept: Record = {key: record[key] for key in ("video", "label", "colour") if key in record}
     if config.data.side is None:
         return kept
     squares = [middle({"image": frame}, keys=("image",), size=config.data.side)["image"] for frame in record["video"]]
