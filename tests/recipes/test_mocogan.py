@@ -122,3 +122,13 @@ def test_a_set_without_labels_is_refused_before_it_is_compared():
     clips = [{"video": np.zeros((4, 8, 8, 3), np.uint8)}] * 9
     with pytest.raises(InputError, match=r"moving_discs has no labels"):
         recipe.arrays(TINY, clips)
+
+
+def test_frames_of_any_size_are_brought_to_the_networks():
+    """The middle square: what is left and right of it is not seen."""
+    video = np.zeros((4, 16, 20, 3), np.uint8)
+    video[:, :, 2:18] = 200
+    config = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, side=8))
+    found = recipe.cut(config, {"video": video, "label": np.asarray(1), "index": np.asarray(3)})
+    assert found.keys() == {"video", "label"}
+    np.testing.assert_array_equal(found["video"], np.full((4, 8, 8, 3), 200))
