@@ -72,6 +72,7 @@ PRESETS = {
 PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
     "experiments.generation.dcgan": {"image": (64, 64, 3)},
     "experiments.generation.draw": {"image": (28, 28, 1)},
+    "experiments.generation.mocogan": {"video": (16, 64, 64, 3)},
     "experiments.language.captioner": {"image": (224, 224, 3), "captions": (21,)},
     "experiments.language.seq2seq": {"source": (50,), "target": (50,)},
     "experiments.language.show_attend_tell": {"image": (224, 224, 3), "captions": (21,)},

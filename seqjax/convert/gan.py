@@ -24,8 +24,8 @@ from flax import nnx
 from seqjax.convert.files import read_weights, write_weights
 from seqjax.convert.table import CONV, SAME, Entry, Table, dump, load
 from seqjax.errors import InputError
-from seqjax.models.generation.dcgan import Generator
 from seqjax.nn.global_discriminator import GlobalDiscriminator
+from seqjax.nn.image_generator import ImageGenerator
 from seqjax.nn.patch_discriminator import PatchDiscriminator
 from seqjax.nn.residual_generator import ResidualGenerator
 from seqjax.nn.split import split
@@ -89,7 +89,7 @@ def table(net: nnx.Module) -> Table:
             places = _discriminator(prefix, ("convs", len(net.convs)), "logits")
         case GlobalDiscriminator():
             places = _discriminator("main", ("downs", len(net.downs)), "logit")
-        case Generator():
+        case ImageGenerator():
             places = _dcgan(len(net.ups))
         case _:
             raise InputError(

@@ -174,6 +174,42 @@ def clips_throughout(record: Record, *, frames: int, size: int, count: int) -> R
     return record | {"video": np.stack(clips)}
 
 
+def spaced_frames_somewhere(record: Record, rng: np.random.Generator, *, frames: int, every: int = 1) -> Record:
+    """Every so many-th frame of a clip, from a frame anywhere in it; everything else of the record as it was.
+
+    Args:
+      record: with ``video`` ``[T, H, W, C]``.
+      rng: source of the first frame.
+      frames: how many.
+      every: how far they are apart.
+
+    Raises:
+      InputError: the clip is shorter.
+    """
+    slack = _slack_of_frames(record, frames, every)
+    return _frames(record, int(rng.integers(slack, endpoint=True)), frames, every)
+
+
+def first_spaced_frames(record: Record, *, frames: int, every: int = 1) -> Record:
+    """What ``spaced_frames_somewhere`` takes out but for chance: from the first frame on, for evaluation."""
+    _slack_of_frames(record, frames, every)
+    return _frames(record, 0, frames, every)
+
+
+def _slack_of_frames(record: Record, frames: int, every: int) -> int:
+    slack = len(record["video"]) - (frames - 1) * every - 1
+    if slack < 0:
+        raise InputError(
+            f"frames={frames}, every={every}: a clip of {len(record['video'])} frames is shorter. Give fewer, or leave "
+            "such clips out."
+        )
+    return slack
+
+
+def _frames(record: Record, first: int, frames: int, every: int) -> Record:
+    return record | {"video": record["video"][first : first + (frames - 1) * every + 1 : every]}
+
+
 def _slack_of_patch(record: Record, patch: tuple[int, int, int]) -> np.ndarray:
     shape, (frames, height, width) = record["video"].shape[:3], patch
     slack = np.subtract(shape, patch)

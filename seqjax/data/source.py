@@ -34,6 +34,7 @@ from seqjax.data.digits import Digits
 from seqjax.data.karpathy_captions import KarpathyCaptions
 from seqjax.data.memory_tasks import AddingProblem, CopyMemory
 from seqjax.data.moving_digits import MovingDigits
+from seqjax.data.moving_discs import MovingDiscs
 from seqjax.data.photographs import PhotographCrops, Textures
 from seqjax.data.pix2pix import Pix2Pix
 from seqjax.data.scenes import Scenes
@@ -55,6 +56,7 @@ BUILDERS = (
     Digits,
     KarpathyCaptions,
     MovingDigits,
+    MovingDiscs,
     PhotographCrops,
     Pix2Pix,
     Scenes,

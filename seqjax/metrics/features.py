@@ -61,9 +61,9 @@ class FeatureNet(NamedTuple):
 
 
 def extract(
-    net: FeatureNet, images: Float[np.ndarray, "N H W C"], *, batch: int = 250
+    net: FeatureNet, images: Float[np.ndarray, "N *S"], *, batch: int = 250
 ) -> tuple[Float[np.ndarray, "N D"], Float[np.ndarray, "N K"]]:
-    """Features and probabilities of images that lie on the host, N at least 1."""
+    """Features and probabilities of images, or of clips if the network takes them, on the host, N at least 1."""
     run, parts = jax.jit(net.extract), []
     for start in range(0, len(images), batch):
         rows = images[start : start + batch]

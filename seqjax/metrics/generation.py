@@ -35,7 +35,7 @@ def frechet_metric(net: FeatureNet, reference: Gaussian) -> Metric:
     `net.figure("fd")` and the number of images as "samples".
     """
 
-    def accumulate(acc: _Acc, outputs: Float[Array, "B H W C"], batch: Mapping[str, Array]) -> _Acc:
+    def accumulate(acc: _Acc, outputs: Float[Array, "B *S"], batch: Mapping[str, Array]) -> _Acc:
         features = net.extract(acc.params, outputs).features
         return acc._replace(seen=add_moments(acc.seen, features, _weight(outputs, batch)))
 

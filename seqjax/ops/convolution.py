@@ -38,7 +38,7 @@ def conv(
     kernel: Float[Array, "... C D"],
     inputs: Float[Array, "... C"],
     *,
-    stride: int = 1,
+    stride: int | tuple[int, ...] = 1,
     padding: int | tuple[tuple[int, int], ...] = 0,
 ) -> Float[Array, "... D"]:
     """``b + W * x``: the cross-correlation that PyTorch's ``Conv1d``, ``Conv2d`` and ``Conv3d`` compute.
@@ -49,7 +49,7 @@ def conv(
       bias: ``b``; None where a normalisation follows.
       kernel: ``W [*K, C, D]``.
       inputs: ``x [*B, *space, C]``; any leading dimensions.
-      stride: in every direction.
+      stride: in every direction, or for each spatial dimension.
       padding: rows of zeros on all sides, or (before, after) for each spatial dimension.
 
     Raises:
@@ -58,7 +58,8 @@ def conv(
     space = _space("conv", kernel, inputs)
     pads = ((padding, padding),) * space if isinstance(padding, int) else padding
     images, leading = _fold(inputs.astype(kernel.dtype), space)
-    geometry = Geometry(images.shape, kernel.shape, stride, pads)
+    strides = (stride,) * space if isinstance(stride, int) else stride
+    geometry = Geometry(images.shape, kernel.shape, strides, pads)
     outputs = _CONV.bind(kernel, images, geometry=geometry)
     return _add(bias, outputs.reshape(*leading, *outputs.shape[1:]))
 
@@ -99,7 +100,7 @@ def conv_transpose(
     window = zip(images.shape[1:-1], kernel.shape[:space], pads, strict=True)
     size = [(n - 1) * stride - sum(pad) + k + output_padding for n, k, pad in window]
     shape = (len(images), *size, kernel.shape[-2])
-    outputs = _TRANSPOSE.bind(kernel, images, geometry=Geometry(shape, kernel.shape, stride, pads))
+    outputs = _TRANSPOSE.bind(kernel, images, geometry=Geometry(shape, kernel.shape, (stride,) * space, pads))
     return _add(bias, outputs.reshape(*leading, *outputs.shape[1:]))
 
 

@@ -11,6 +11,9 @@ times:
               for few features, as at the end of a generator.
     xla       All else.
 
+Three dimensions are two: the frames that a kernel meets become channels, so that none of XLA's three-dimensional
+convolutions is left, whose gradients are slow.
+
 All roads are the same sums in another order, added up in float32 at least. Whom the choice serves is measured by
 ``experiments.bench.gan``.
 """
@@ -39,38 +42,43 @@ class Geometry(NamedTuple):
     Attributes:
       inputs: shape of ``x``, ``[B, *space, C]``.
       kernel: shape of ``W``, ``[*K, C, D]``.
-      stride: in every direction.
+      stride: by spatial dimension.
       pads: rows of zeros before and after, by spatial dimension; negative ones are cut away.
     """
 
     inputs: tuple[int, ...]
     kernel: tuple[int, ...]
-    stride: int
+    stride: tuple[int, ...]
     pads: tuple[tuple[int, int], ...]
 
     def windows(self) -> list[tuple[int, int, int, int]]:
         """By spatial dimension: its size, that of the kernel, the zeros before, and the reach of the outputs, from the
         first row that a kernel begins at to the last."""
-        rows = zip(self.inputs[1:-1], self.kernel, self.pads, strict=False)
-        return [(n, k, before, (n + before + after - k) // self.stride * self.stride) for n, k, (before, after) in rows]
+        rows = zip(self.inputs[1:-1], self.kernel, self.stride, self.pads, strict=False)
+        return [(n, k, before, (n + before + after - k) // s * s) for n, k, s, (before, after) in rows]
 
 
 def road(geometry: Geometry) -> Literal["windows", "taps", "xla"]:
     """Which way to the same sums is the fastest."""
+    geometry = _flattened(geometry) or geometry
     *window, channels, features = geometry.kernel
-    positions = math.prod(reach // geometry.stride + 1 for *_, reach in geometry.windows())
+    positions = math.prod(reach // s + 1 for (*_, reach), s in zip(geometry.windows(), geometry.stride, strict=True))
+    one_by_one = set(geometry.stride) == {1}
     image_is_small = min(positions, math.prod(geometry.inputs[1:-1])) < math.prod(window)
     if image_is_small or geometry.inputs[0] * positions <= features:
         return "windows"
-    if geometry.stride == 1 and channels <= FEW:
+    if one_by_one and channels <= FEW:
         return "windows"
-    if geometry.stride == 1 and features <= FEW:
+    if one_by_one and features <= FEW:
         return "taps"
     return "xla"
 
 
 def strided(kernel: Array, inputs: Array, *, geometry: Geometry) -> Array:
     """The convolution: ``y`` of ``W`` and ``x``."""
+    if flat := _flattened(geometry):
+        outputs = strided(_in_frames(kernel), _frames(inputs, geometry=geometry), geometry=flat)
+        return outputs.reshape(len(inputs), -1, *outputs.shape[1:])
     match road(geometry):
         case "windows":
             return _multiply(_rows(kernel), _windows(inputs, geometry=geometry))
@@ -82,6 +90,10 @@ def strided(kernel: Array, inputs: Array, *, geometry: Geometry) -> Array:
 
 def transposed(kernel: Array, outputs: Array, *, geometry: Geometry) -> Array:
     """The transposed convolution: ``x`` of ``W`` and ``y``."""
+    if flat := _flattened(geometry):
+        exact = [x.astype(_exact(x.dtype) or x.dtype) for x in (_in_frames(kernel), _joined(outputs))]
+        frames = transposed(*exact, geometry=flat)
+        return adjoint(functools.partial(_frames, geometry=geometry), geometry.inputs, frames).astype(outputs.dtype)
     if road(geometry) == "windows":
         windows = _multiply(_rows(kernel).T, outputs, exact=True)
         added = adjoint(functools.partial(_windows, geometry=geometry), geometry.inputs, windows)
@@ -93,6 +105,10 @@ def transposed(kernel: Array, outputs: Array, *, geometry: Geometry) -> Array:
 
 def correlated(inputs: Array, outputs: Array, *, geometry: Geometry) -> Array:
     """The kernel's gradient: ``W`` of ``x`` and ``y``, of more images than the cache holds some at a time."""
+    if flat := _flattened(geometry):
+        found = correlated(_frames(inputs, geometry=geometry), _joined(outputs), geometry=flat)
+        time, *window, channels, features = geometry.kernel
+        return jnp.moveaxis(found.reshape(*window, time, channels, features), 2, 0)
     images, size = len(inputs), (inputs.nbytes + outputs.nbytes) // max(1, len(inputs))
     most = CACHE // max(1, size)
     piece = next((n for n in range(most, most // 4, -1) if images % n == 0), images)
@@ -127,9 +143,9 @@ def plain(
     kernel: Array,
     pads: Sequence[tuple[int, int]],
     *,
-    stride: int = 1,
-    images_dilation: int = 1,
-    kernel_dilation: int = 1,
+    stride: Sequence[int] | None = None,
+    images_dilation: Sequence[int] | None = None,
+    kernel_dilation: Sequence[int] | None = None,
     exact: bool = False,
 ) -> Array:
     """XLA's, in the layout for which its CPU backend has a fast path everywhere. Where derivatives have theirs changed
@@ -139,10 +155,10 @@ def plain(
     return jax.lax.conv_general_dilated(
         images,
         kernel,
-        window_strides=(stride,) * len(axes),
+        window_strides=stride or (1,) * len(axes),
         padding=pads,
-        lhs_dilation=(images_dilation,) * len(axes),
-        rhs_dilation=(kernel_dilation,) * len(axes),
+        lhs_dilation=images_dilation,
+        rhs_dilation=kernel_dilation,
         dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
         preferred_element_type=_exact(images.dtype) if exact else None,
     )
@@ -151,6 +167,35 @@ def plain(
 def adjoint(linear: Callable[[Array], Array], shape: tuple[int, ...], cotangent: Array) -> Array:
     """``Lᵀ y`` of a linear function of an array of that shape."""
     return jax.linear_transpose(linear, jax.ShapeDtypeStruct(shape, cotangent.dtype))(cotangent)[0]
+
+
+def _flattened(geometry: Geometry) -> Geometry | None:
+    """Of a convolution of videos the one of images that it is, where frames that meet are channels; else None."""
+    if len(geometry.pads) != 3:
+        return None
+    ((*_, reach), *_), (stride, *strides) = geometry.windows(), geometry.stride
+    batch, _, *space, channels = geometry.inputs
+    time, *window, _, features = geometry.kernel
+    images = (batch * (reach // stride + 1), *space, time * channels)
+    return Geometry(images, (*window, time * channels, features), tuple(strides), geometry.pads[1:])
+
+
+def _frames(inputs: Array, *, geometry: Geometry) -> Array:
+    """For each output the frames that it sees, ``[B·T, H, W, k·C]``."""
+    pads = [(0, 0, 0), (*geometry.pads[0], 0), *[(0, 0, 0)] * 3]
+    x = jax.lax.pad(inputs, jnp.zeros((), inputs.dtype), pads)
+    return _joined(jnp.concatenate([_met(x, 0, i, geometry) for i in range(geometry.kernel[0])], axis=-1))
+
+
+def _in_frames(kernel: Array) -> Array:
+    """The kernel for them, ``[*K, k·C, D]``."""
+    moved = jnp.moveaxis(kernel, 0, 2)
+    return moved.reshape(*moved.shape[:2], -1, moved.shape[-1])
+
+
+def _joined(videos: Array) -> Array:
+    """Time joined to the batch."""
+    return videos.reshape(-1, *videos.shape[2:])
 
 
 def _windows(inputs: Array, *, geometry: Geometry) -> Array:
@@ -181,7 +226,7 @@ def _exchanged(inputs: Array, outputs: Array, *, geometry: Geometry) -> Array:
     """W of x and y as that of y and x, mirrored: y, of few features, is the one to be cut into windows."""
     *window, channels, features = geometry.kernel
     pads = tuple((k - 1 - before, k - 1 - after) for k, (before, after) in zip(window, geometry.pads, strict=True))
-    exchanged = Geometry(outputs.shape, (*window, features, channels), 1, pads)
+    exchanged = Geometry(outputs.shape, (*window, features, channels), geometry.stride, pads)
     mirrored = _correlated(outputs, inputs, geometry=exchanged)
     return jnp.flip(mirrored, axis=range(len(window))).swapaxes(-1, -2)
 
@@ -194,7 +239,7 @@ def _pad(inputs: Array, geometry: Geometry) -> Array:
 def _met(x: Array, axis: int, first: int, geometry: Geometry) -> Array:
     """Of the padded x, along a spatial axis, what the tap ``first`` of the kernel meets."""
     reach = geometry.windows()[axis][-1]
-    return jax.lax.slice_in_dim(x, first, first + reach + 1, geometry.stride, axis=axis + 1)
+    return jax.lax.slice_in_dim(x, first, first + reach + 1, geometry.stride[axis], axis=axis + 1)
 
 
 def _rows(x: Array) -> Array:

@@ -9,12 +9,14 @@ from seqjax.data.augment import (
     UNPAIRED,
     clips_throughout,
     crop_somewhere,
+    first_spaced_frames,
     jitter,
     middle,
     middle_patch,
     patch_somewhere,
     resize,
     scaled_somewhere,
+    spaced_frames_somewhere,
 )
 from seqjax.data.pipeline import train_batches
 from seqjax.errors import InputError
@@ -201,7 +203,7 @@ def test_a_patch_is_one_place_in_consecutive_frames():
     assert corners == {(t, y, x) for t in range(3) for y in range(2) for x in range(5)}
 
 
-def test_for_evaluation_it_is_the_middle_of_the_first_frames():
+def test_for_evaluation_it_is_the_middle_of_the_first_spaced_frames():
     clip = clip_of_places(6, 9, 12)
     found = middle_patch({"video": clip, "label": np.asarray(3)}, frames=4, size=8)
     assert found.keys() == {"video"}
@@ -263,3 +265,25 @@ def test_a_clip_without_such_a_patch_is_described(options):
         clips_throughout(record, count=2, **options)
     with pytest.raises(InputError, match="frames=4, size=13: a clip of 6 frames of 9x12"):
         scaled_somewhere(record, np.random.default_rng(0), frames=4, sides=(13,), size=8)
+
+
+def test_frames_from_anywhere_are_evenly_apart_and_every_start_comes():
+    clip = np.arange(12, dtype=np.uint8).reshape(12, 1, 1, 1)
+    record, starts = {"video": clip, "label": np.asarray(3)}, set()
+    for seed in range(60):
+        found = spaced_frames_somewhere(record, np.random.default_rng(seed), frames=4, every=3)
+        assert found["label"] == 3
+        start, *_ = times = found["video"].ravel().tolist()
+        assert times == [start, start + 3, start + 6, start + 9]
+        starts.add(start)
+    assert starts == {0, 1, 2}
+    np.testing.assert_array_equal(first_spaced_frames(record, frames=4, every=3)["video"].ravel(), [0, 3, 6, 9])
+    np.testing.assert_array_equal(first_spaced_frames(record, frames=12)["video"], clip)
+
+
+def test_a_clip_of_too_few_frames_is_described():
+    record = {"video": np.zeros((9, 1, 1, 1), np.uint8)}
+    with pytest.raises(InputError, match="frames=4, every=3: a clip of 9 frames"):
+        first_spaced_frames(record, frames=4, every=3)
+    with pytest.raises(InputError, match="a clip of 9 frames is shorter"):
+        spaced_frames_somewhere(record, np.random.default_rng(0), frames=10)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqjax.models.generation import dcgan, draw
+from seqjax.models.generation import dcgan, draw, mocogan
 from seqjax.models.language import captioner, ctc, seq2seq, show_attend_tell, transformer
 from seqjax.models.prediction import composite_lstm, convlstm, storms, svg
 from seqjax.models.recognition import differentiable_ram, gru_rcn, ram, vit
@@ -69,6 +69,17 @@ def ways_to_go(config: Any, size: int) -> dict[str, np.ndarray]:
             row, column = (2 + b // 4 + (t - 1) * step for step in steps[b % 4])
             video[b, t, row : row + 3, column : column + 3] = 255
     return {"video": video, "label": np.arange(size) % 4}
+
+
+def labelled_clips(config: Any, size: int) -> dict[str, np.ndarray]:
+    """Squares that move down or to the right, and which of both."""
+    video, label = np.zeros((size, config.frames, 8, 8, config.channels), np.uint8), np.arange(size) % 2
+    for b in range(size):
+        for t in range(config.frames):
+            places = (t + b) % 6, b % 5
+            row, column = places if label[b] == 0 else places[::-1]
+            video[b, t, row : row + 3, column : column + 3] = 255
+    return {"video": video, "label": label}
 
 
 def storm_clips(config: Any, size: int) -> dict[str, np.ndarray]:
@@ -149,6 +160,10 @@ GRU_RCN = sum(
     for side, c, d in [(3, 128, 64), (3, 256, 128), (3, 512, 256), (3, 512, 256), (1, 4096, 512)]
 )
 HEADS = (64 + 128 + 256 + 256 + 512) * 101
+# Of MoCoGAN: the generator of codes of 50 and 10 numbers, patches of frames, clips but for the last layer.
+GENERATED = 16 * (60 * 512 + 512 * 256 + 256 * 128 + 128 * 64 + 64 * 3) + 2 * (512 + 256 + 128 + 64)
+PATCHES = 16 * (3 * 64 + 64 * 128 + 128 * 256 + 256) + 2 * (128 + 256)
+CLIPS = 64 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512) + 2 * (128 + 256 + 512)
 
 SYSTEMS = {
     "generation/dcgan": System(
@@ -179,6 +194,30 @@ SYSTEMS = {
             + 257 * (2 * 100 + 784)
             + 4 * 256
             + 28 * 28: {"attention": False},
+        },
+        by_parts=False,
+    ),
+    "generation/mocogan": System(
+        mocogan,
+        losses={
+            "loss_image_discriminator": ("image_discriminator",),
+            "loss_video_discriminator": ("video_discriminator",),
+            "loss_generator": ("motion", "generator"),
+        },
+        batch=labelled_clips,
+        falls="loss_video_discriminator/loss",
+        # No paper prints them. By hand, normalisations two a channel: the GRU, whose candidate has a bias more, the
+        # generator, the discriminators of frames and of clips; then without categories, frames judged as a whole; the
+        # category in the generator, as the released code has it; without a discriminator of frames.
+        published={
+            (3 * 10 * (10 + 6 + 10 + 1) + 10) + GENERATED + PATCHES + CLIPS + 64 * 512 * 7: {},
+            (3 * 10 * (10 + 10 + 1) + 10)
+            + (GENERATED + PATCHES + 16 * (256 * 512 + 512 - 256) + 2 * 512)
+            + (CLIPS + 64 * 512): {"categories": 0, "image_discriminator": "global"},
+            (3 * 10 * (10 + 10 + 1) + 10) + GENERATED + 16 * 6 * 512 + PATCHES + CLIPS + 64 * 512 * 7: {
+                "category_to": "gen"
+            },
+            (3 * 10 * (10 + 6 + 10 + 1) + 10) + GENERATED + CLIPS + 64 * 512 * 7: {"image_discriminator": "none"},
         },
         by_parts=False,
     ),

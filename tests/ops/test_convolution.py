@@ -123,6 +123,26 @@ def test_transposed_convolution_is_the_adjoint_of_the_convolution():
     np.testing.assert_allclose(jnp.vdot(forth, y), jnp.vdot(x, back), rtol=1e-5)
 
 
+def test_each_dimension_may_have_its_own_stride():
+    """Videos, every frame and every other pixel: values and gradients of jax's own convolution."""
+    kernel, videos = normal(4, 3, 4, 3, 5), normal(2, 6, 8, 7, 3, seed=1)
+    pads = ((0, 0), (1, 1), (1, 2))
+
+    def plain(kernel, videos):
+        layout = ("NXYZC", "XYZIO", "NXYZC")
+        return jax.lax.conv_general_dilated(videos, kernel, (1, 2, 2), pads, dimension_numbers=layout)
+
+    def ours(kernel, videos):
+        return conv(None, kernel, videos, stride=(1, 2, 2), padding=pads)
+
+    for run in (
+        lambda f: f(kernel, videos),
+        lambda f: jax.grad(lambda *a: jnp.sum(jnp.sin(f(*a))), (0, 1))(kernel, videos),
+    ):
+        for found, expected in zip(*(jax.tree.leaves(run(f)) for f in (ours, plain)), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_leading_dimensions_are_independent_and_dtype_is_kept():
     bias, inputs = normal(2), normal(2, 3, 6, 5, 3)
     for kind, op in OPS.items():

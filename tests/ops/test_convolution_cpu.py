@@ -10,14 +10,23 @@ from seqjax.ops.convolution import conv, conv_transpose
 from seqjax.ops.convolution_cpu import Geometry, correlated, road, strided, transposed
 
 GEOMETRIES = {
-    "image smaller than the kernel": ("windows", Geometry((2, 3, 2, 5), (4, 4, 5, 3), 2, ((1, 2), (2, 1)))),
-    "no more positions than features": ("windows", Geometry((1, 5, 6, 6), (3, 3, 6, 24), 2, ((1, 1), (1, 1)))),
-    "few channels": ("windows", Geometry((2, 9, 8, 3), (3, 5, 3, 6), 1, ((1, 1), (2, 0)))),
-    "few features": ("taps", Geometry((2, 9, 8, 6), (3, 5, 6, 2), 1, ((1, 1), (2, 0)))),
-    "few features, one dimension": ("taps", Geometry((2, 40, 6), (5, 6, 1), 1, ((0, 4),))),
-    "few features, three dimensions": ("taps", Geometry((1, 4, 5, 6, 6), (2, 3, 2, 6, 2), 1, ((0, 1), (1, 1), (0, 0)))),
-    "fewer zeros than none": ("windows", Geometry((2, 9, 8, 3), (3, 3, 3, 6), 1, ((-1, 0), (2, -2)))),
-    "rows left over": ("xla", Geometry((2, 10, 9, 6), (3, 3, 6, 5), 2, ((1, 0), (0, 0)))),
+    "image smaller than the kernel": ("windows", Geometry((2, 3, 2, 5), (4, 4, 5, 3), (2, 2), ((1, 2), (2, 1)))),
+    "no more positions than features": ("windows", Geometry((1, 5, 6, 6), (3, 3, 6, 24), (2, 2), ((1, 1), (1, 1)))),
+    "few channels": ("windows", Geometry((2, 9, 8, 3), (3, 5, 3, 6), (1, 1), ((1, 1), (2, 0)))),
+    "few features": ("taps", Geometry((2, 9, 8, 6), (3, 5, 6, 2), (1, 1), ((1, 1), (2, 0)))),
+    "few features, one dimension": ("taps", Geometry((2, 40, 6), (5, 6, 1), (1,), ((0, 4),))),
+    "few features, three dimensions": (
+        "taps",
+        Geometry((1, 4, 5, 6, 6), (2, 3, 2, 6, 2), (1, 1, 1), ((0, 1), (1, 1), (0, 0))),
+    ),
+    "videos": ("xla", Geometry((2, 7, 8, 9, 3), (4, 3, 4, 3, 5), (1, 2, 2), ((0, 0), (1, 1), (1, 0)))),
+    "videos, every other frame": (
+        "xla",
+        Geometry((2, 8, 7, 8, 3), (3, 2, 3, 3, 5), (2, 1, 2), ((1, 1), (0, 1), (1, 1))),
+    ),
+    "videos of one position": ("windows", Geometry((3, 4, 4, 4, 5), (4, 4, 4, 5, 2), (1, 1, 1), ((0, 0),) * 3)),
+    "fewer zeros than none": ("windows", Geometry((2, 9, 8, 3), (3, 3, 3, 6), (1, 1), ((-1, 0), (2, -2)))),
+    "rows left over": ("xla", Geometry((2, 10, 9, 6), (3, 3, 6, 5), (2, 2), ((1, 0), (0, 0)))),
 }
 
 
@@ -36,7 +45,7 @@ def test_all_roads_are_one_sum(name):
         return jax.lax.conv_general_dilated(
             inputs,
             kernel,
-            (geometry.stride,) * len(axes),
+            geometry.stride,
             geometry.pads,
             dimension_numbers=(f"N{axes}C", f"{axes}IO", f"N{axes}C"),
         )

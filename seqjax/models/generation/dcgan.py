@@ -24,11 +24,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from seqjax import compat
 from seqjax.errors import InputError
-from seqjax.nn.convolution import Conv, ConvTranspose
-from seqjax.nn.global_discriminator import GlobalDiscriminator, with_label
-from seqjax.nn.norm import Kind, Norm
+from seqjax.nn.global_discriminator import GlobalDiscriminator
+from seqjax.nn.image_generator import ImageGenerator, Upsample, doublings
+from seqjax.nn.norm import Kind
 from seqjax.ops import gan
 from seqjax.ops.augment import Policy, augment
 from seqjax.ops.image import signed_images
@@ -54,8 +53,8 @@ class Config:
     """Side of the kernels."""
     classes: int = 0
     """Classes that both networks are told; 0 for none."""
-    upsample: Literal["transposed", "nearest"] = "transposed"
-    """How the generator doubles: by transposed convolutions, or by nearest neighbours and 3x3 convolutions."""
+    upsample: Upsample = "transposed"
+    """How the generator doubles."""
     norm: Kind = "batch"
     """Normalisation in the discriminator."""
     augment: tuple[Policy, ...] = ()
@@ -74,42 +73,22 @@ class Config:
         return cls(size=8, channels=1, latent=3, base=4)
 
 
-class Generator(nnx.Module):
-    """Latent vectors to images in [-1, 1]."""
+class Generator(ImageGenerator):
+    """Latent vectors to images in [-1, 1], and what they were made for."""
 
     def __init__(self, config: Config, *, rngs: nnx.Rngs):
-        widths = [config.base * 2**i for i in reversed(range(_doublings(config)))]
-        before = [width + config.classes for width in widths]
-        self.config = config
-        self.stem = ConvTranspose(
-            config.latent + config.classes, widths[0], config.stem, stride=1, padding=0, bias=False, rngs=rngs
+        super().__init__(
+            config.size,
+            config.channels,
+            config.latent,
+            stem=config.stem,
+            base=config.base,
+            kernel=config.kernel,
+            upsample=config.upsample,
+            classes=config.classes,
+            rngs=rngs,
         )
-        self.norms = compat.List([Norm("batch", width, rngs=rngs) for width in widths])
-        after = [*widths[1:], config.channels]
-        self.ups = compat.List([self._double(c, d, rngs) for c, d in zip(before, after, strict=True)])
-
-    def _double(self, channels: int, features: int, rngs: nnx.Rngs) -> nnx.Module:
-        if self.config.upsample == "nearest":
-            return Conv(channels, features, 3, bias=False, rngs=rngs)
-        kernel, odd = self.config.kernel, self.config.kernel % 2
-        padding = (kernel - 1) // 2
-        return ConvTranspose(channels, features, kernel, padding=padding, output_padding=odd, bias=False, rngs=rngs)
-
-    def __call__(
-        self, z: Float[Array, "B Z"], labels: Float[Array, "B K"] | None = None, *, running: bool = False
-    ) -> Float[Array, "B S S C"]:
-        """The images.
-
-        Args:
-          z: latent vectors.
-          labels: one-hot, for the conditional network.
-          running: whether to normalise by running averages: so every image is its latent vector's alone.
-        """
-        x = self.stem(with_label(z[:, None, None], labels))
-        for norm, up in zip(self.norms, self.ups, strict=True):
-            x = with_label(jax.nn.relu(norm(x, running=running)), labels)
-            x = up(jnp.repeat(jnp.repeat(x, 2, 1), 2, 2) if self.config.upsample == "nearest" else x)
-        return jnp.tanh(x)
+        self.config = config
 
 
 Nets = dict[str, Any]
@@ -127,10 +106,11 @@ def build(config: Config, rngs: nnx.Rngs) -> Nets:
             f"r1, r2: got {config.r1} and {config.r2} with batch normalisation in the discriminator, where no image "
             'has a slope of its own. Set norm to "none" or "instance", or both weights to 0.'
         )
+    halvings = doublings(config.size, config.stem)
     discriminator = GlobalDiscriminator(
         config.channels,
-        widths=tuple(config.base * 2**i for i in range(_doublings(config))),
-        kernels=(config.kernel,) * _doublings(config),
+        widths=tuple(config.base * 2**i for i in range(halvings)),
+        kernels=(config.kernel,) * halvings,
         stem=config.stem,
         norm=config.norm,
         classes=config.classes,
@@ -195,13 +175,3 @@ def _one_hot(config: Config, batch: Batch) -> Float[Array, "B K"] | None:
 
 def _uniform(key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
     return jax.random.uniform(key, shape, minval=-1.0, maxval=1.0)
-
-
-def _doublings(config: Config) -> int:
-    doublings = (config.size // config.stem).bit_length() - 1
-    if doublings < 1 or config.stem * 2**doublings != config.size:
-        raise InputError(
-            f"size: got {config.size} and a stem of {config.stem}; expected the stem doubled once or more, such as "
-            f"{config.stem * 8}: set model.size or model.stem."
-        )
-    return doublings
