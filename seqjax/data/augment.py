@@ -126,6 +126,33 @@ def patch_somewhere(record: Record, rng: np.random.Generator, *, frames: int, si
     return _patch(record, rng.integers(slack, endpoint=True), frames, size)
 
 
+def frames_somewhere(record: Record, rng: np.random.Generator, *, frames: int, flip: bool = False) -> Record:
+    """So many consecutive frames, from anywhere in a clip, every other time mirrored, left to right, all alike.
+
+    Args:
+      record: with ``video`` ``[T, H, W, C]``.
+      rng: source of the first frame and of the choice to mirror.
+      frames: how many.
+      flip: mirror with probability 1/2.
+
+    Returns:
+      ``video`` ``[frames, H, W, C]``, and nothing else.
+
+    Raises:
+      InputError: the clip is shorter.
+    """
+    slack = _slack_of_patch(record, frames, 1)[0]
+    start = rng.integers(slack, endpoint=True)
+    video = record["video"][start : start + frames]
+    return {"video": video[:, :, ::-1] if flip and rng.random() < 0.5 else video}
+
+
+def first_frames(record: Record, *, frames: int) -> Record:
+    """What ``frames_somewhere`` gives but for chance: the clip's first frames, for evaluation."""
+    _slack_of_patch(record, frames, 1)
+    return {"video": record["video"][:frames]}
+
+
 def middle_patch(record: Record, *, frames: int, size: int) -> Record:
     """What ``patch_somewhere`` cuts out but for chance: the middle of the clip's first frames, for evaluation."""
     _, rows, columns = _slack_of_patch(record, frames, size)

@@ -69,7 +69,8 @@ def test_images_depend_on_the_top_and_on_every_residual_map():
         return jax.grad(lambda inputs: jnp.sum(jnp.square(net(*inputs))))(inputs)
 
     images = run(decode, lambda net, *inputs: net(*inputs), top, residuals)
-    assert images.shape == (2, 8, 12, 3) and np.abs(images).max() < 1
+    assert images.shape == (2, 8, 12, 3)
+    assert np.abs(images).max() < 1
     for gradient in jax.tree.leaves(run(decode, gradients, top, residuals)):
         assert np.abs(gradient).max() > 0
     alone = run(decode, lambda net, top: net(top), jnp.abs(top))
