@@ -71,7 +71,7 @@ class Config:
     """Whether clips are mirrored at random, left to right."""
     optimizer: Optimizer = Optimizer(learning_rate=2e-3, schedule="cosine", warmup=50, clip_norm=5.0)
     """The optimiser of each player."""
-    loop: Loop = Loop(steps=1500, log_every=50, sample_every=500, save_every=250)
+    loop: Loop = Loop(steps=1000, log_every=50, sample_every=500, save_every=100)
     """Length and cadences of training."""
     horizon: int = 5
     """Frames that are predicted in testing."""
