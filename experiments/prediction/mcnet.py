@@ -55,7 +55,7 @@ SMALL = mcnet.Config(
     motion_kernels=(5, 5, 3),
     discriminator_widths=(16, 32, 64),
     adversarial=0.0,
-    adversarial_after=200,
+    adversarial_after=500,
 )
 
 
@@ -69,9 +69,11 @@ class Config:
     """The clips."""
     flip: bool = False
     """Whether clips are mirrored at random, left to right."""
-    optimizer: Optimizer = Optimizer(learning_rate=2e-3, schedule="cosine", warmup=50, clip_norm=5.0)
-    """The optimiser of each player."""
-    loop: Loop = Loop(steps=1000, log_every=50, sample_every=500, save_every=100)
+    optimizer: Optimizer = Optimizer("muon", learning_rate=8e-3, schedule="cosine", warmup=50, clip_norm=5.0, b2=0.99)
+    """The predictor's optimiser."""
+    discriminator_optimizer: Optimizer = Optimizer(learning_rate=1e-3, b1=0.5)
+    """The discriminator's, if there is one."""
+    loop: Loop = Loop(steps=2000, log_every=50, sample_every=500, save_every=100)
     """Length and cadences of training."""
     horizon: int = 5
     """Frames that are predicted in testing."""
@@ -93,6 +95,7 @@ PRESETS = {
         data=Clips("kth_actions", None, in_memory=False, batch=8),
         flip=True,
         optimizer=Optimizer(learning_rate=1e-4, b1=0.5),
+        discriminator_optimizer=Optimizer(learning_rate=1e-4, b1=0.5),
         loop=Loop(steps=100_000, log_every=100, evaluate_every=10_000, sample_every=10_000, save_every=1_000),
         horizon=20,
         workdir="runs/mcnet-paper",
@@ -142,6 +145,7 @@ def build(config: Config, rngs: nnx.Rngs) -> dict[str, Any]:
 def learner(config: Config) -> Learner:
     """How they are trained: the discriminator first, then the predictor, unless one of them pauses."""
     tx = make_optimizer(config.optimizer, config.loop.steps)
+    other = make_optimizer(config.discriminator_optimizer, config.loop.steps)
     if not config.model.adversarial:
         return minimise(mcnet.loss_generator, tx)
 
@@ -151,7 +155,7 @@ def learner(config: Config) -> Learner:
     return alternate(
         {
             "discriminator": Player(
-                mcnet.loss_discriminator, ("discriminator",), tx, lambda state: turns(state).discriminator
+                mcnet.loss_discriminator, ("discriminator",), other, lambda state: turns(state).discriminator
             ),
             "generator": Player(mcnet.loss_generator, ("predictor",), tx, lambda state: turns(state).generator),
         }

@@ -4,7 +4,18 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from seqjax.data.augment import PAIRED, UNPAIRED, crop_somewhere, jitter, middle, middle_patch, patch_somewhere, resize
+from seqjax.data.augment import (
+    PAIRED,
+    UNPAIRED,
+    crop_somewhere,
+    first_frames,
+    frames_somewhere,
+    jitter,
+    middle,
+    middle_patch,
+    patch_somewhere,
+    resize,
+)
 from seqjax.data.pipeline import train_batches
 from seqjax.errors import InputError
 
@@ -212,3 +223,30 @@ def test_a_clip_without_such_a_patch_is_described(options):
         middle_patch(record, **options)
     with pytest.raises(InputError, match=given):
         patch_somewhere(record, np.random.default_rng(0), **options)
+
+
+def test_frames_from_anywhere_all_mirrored_alike():
+    video = np.broadcast_to(np.arange(8, dtype=np.uint8)[:, None, None, None], (8, 2, 3, 1)).copy()
+    video[:, :, :, 0] += np.array([0, 100, 200], np.uint8)  # columns
+    starts = set()
+    for seed in range(60):
+        record = frames_somewhere({"video": video, "label": 3}, np.random.default_rng(seed), frames=5, flip=True)
+        assert list(record) == ["video"]
+        frames = record["video"][..., 0]
+        mirrored = bool(frames[0, 0, 0] > frames[0, 0, 2])
+        straight = frames[:, :, ::-1] if mirrored else frames
+        start = int(straight[0, 0, 0])
+        np.testing.assert_array_equal(straight, video[start : start + 5, ..., 0])
+        starts.add((start, mirrored))
+    assert starts == {(start, mirrored) for start in range(4) for mirrored in (False, True)}
+
+
+def test_frames_without_a_mirror_and_the_first_ones():
+    video = np.random.default_rng(0).integers(0, 256, (6, 2, 3, 1), np.uint8)
+    for seed in range(9):
+        record = frames_somewhere({"video": video}, np.random.default_rng(seed), frames=6)
+        np.testing.assert_array_equal(record["video"], video)
+    np.testing.assert_array_equal(first_frames({"video": video, "label": 1}, frames=4)["video"], video[:4])
+    for cut in (first_frames, functools.partial(frames_somewhere, rng=np.random.default_rng(0))):
+        with pytest.raises(InputError, match=r"frames=7.*6 frames"):
+            cut({"video": video}, frames=7)
