@@ -12,7 +12,9 @@ class Clips:
     """Which clips."""
 
     name: str = "moving_digits"
-    """Data set: moving_digits, or any video set of the TFDS catalogue with a train and a test split."""
+    """Data set: moving_digits, kth_actions, folder_of_clips (one's own; both by ``seqjax[video]``), or any video
+    set of the TFDS catalogue with a train and a test split, such as ucf101 and bair_robot_pushing_small, which
+    ``seqjax[prepare]`` prepares and nothing more is needed to read."""
     config: str | None = "one_32"
     """Configuration of the data set; its own default if None."""
     test: str = "test"

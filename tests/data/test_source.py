@@ -307,6 +307,9 @@ def test_ucf101_prepared_elsewhere_is_read_without_tensorflow(content, tmp_path,
     source = open_source("ucf101", split="train", data_dir=tmp_path)
     assert sorted(source[i]["video"].shape for i in range(3)) == [(4 + i, 12, 16, 3) for i in range(3)]
     assert sorted(int(source[i]["video"].max()) for i in range(3)) == [0, 60, 120]
+    (prepared,) = tmp_path.rglob("features.json")
+    described = tfds.features.FeaturesDict.from_config(prepared.parent)
+    assert described["video"].shape == (None, None, None, 3)
 
 
 def test_bair_gives_its_main_camera(tmp_path, monkeypatch):
