@@ -311,7 +311,7 @@ def turns(real: Float[Array, ""], fake: Float[Array, ""], *, margin: float = 0.3
     """Who plays next, so that neither player runs away: from the discriminator's losses on real and generated samples.
 
     The discriminator pauses where either loss is below the margin, the generator where either is above
-    ``1 - margin``; where both would, both play. As `train.step.Player.when` may read them: from what a network keeps.
+    ``1 - margin``; where both would, both play.
 
     Args:
       real: mean of ``s(-D(real))``; log 2 where nothing is known.

@@ -6,16 +6,15 @@ Sequence Prediction*, ICLR 2017, https://arxiv.org/abs/1706.08033, and the relea
 Differences of consecutive grey frames go through convolutions into a ConvLSTM: the motion. The last frame alone goes
 through others: the content. Both together, and at every scale a residual map of both, are decoded into the next frame,
 which then is the last one; gradients flow through the whole of that recursion. Besides squared error, a difference of
-edges' steepness and a discriminator of the whole clip keep frames sharp. The defaults are those of KTH, the largest of
-the paper's experiments on people.
+edges' steepness and a discriminator of the whole clip keep frames sharp. The defaults are those of KTH.
 
 Departures from the released code. Differences of neighbouring pixels are taken where there are two (``border="same"``
 has its border terms). Each player's turn is told from the discriminator's losses in the step before, before that step's
 updates, and anew at each step; there a player that pauses does so until the other would too, and losses are taken after
 the updates. Channels are in the order red, green, blue. Transposed convolutions of stride 1 are convolutions, whose
 kernels are theirs turned around. The discriminator pads evenly, starts from N(0, 0.02²), and has no bias where a
-normalisation follows. Not of the paper: ``adversarial_after``, for networks that begin from nothing on little data,
-and ``content="none"``, which shows what content is for.
+normalisation follows; the ConvLSTM starts as all of `ops.cells`. Not of the paper: ``adversarial_after``, for networks
+that begin from nothing on little data, and ``content="none"``, which shows what content is for.
 """
 
 import dataclasses
