@@ -12,6 +12,13 @@ discriminator too, `motion` with zeros for content; `paper` is the published net
 Held out are digits of other writers; the report sets the model beside the last frame copied, an empty background and
 the mean frame. Beside the usual figures stand those of the pixels that move in a clip and of those that do not, as
 decibels of their mean squared error, and sharpness: the mean steepness of the predictions over that of the truth.
+
+Measured, seed 0, on one busy core, about 11 min each: moving pixels of `cpu` 16.15 dB (last frame 10.78, mean frame
+11.54), still ones 33.33, PSNR 21.48 (last frame 17.09), SSIM 0.804 (0.638). Sharpness of the moving pixels: `l2` 0.681,
+`cpu` 0.687, `adversarial` 0.944. So the gradient difference does next to nothing here, once trained, and costs 0.5 dB
+(`l2` 16.67); the discriminator does much, and costs 2.1 dB (14.05): its digits stay sharp and turn into others, while
+those of the first two keep place and direction and blur from the second frame on.
+`paper` has not been trained yet.
 """
 
 import dataclasses
