@@ -17,7 +17,8 @@ Measured, seed 0, on one busy core, about 11 min each: moving pixels of `cpu` 16
 11.54), still ones 33.33, PSNR 21.48 (last frame 17.09), SSIM 0.804 (0.638). Sharpness of the moving pixels: `l2` 0.681,
 `cpu` 0.687, `adversarial` 0.944. So the gradient difference does next to nothing here, once trained, and costs 0.5 dB
 (`l2` 16.67); the discriminator does much, and costs 2.1 dB (14.05): its digits stay sharp and turn into others, while
-those of the first two keep place and direction and blur from the second frame on.
+those of the first two keep place and direction and blur from the second frame on. After 1,000 steps
+(``--loop.steps 1000``) still pixels have 32.4 dB in `cpu` and 22.2 dB in `motion`: content is what keeps them.
 `paper` has not been trained yet.
 """
 
