@@ -35,7 +35,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from seqjax.data.augment import first_spaced_frames, middle, spaced_frames_somewhere
+from seqjax.data.augment import first_frames, frames_somewhere, middle
 from seqjax.data.clips import Clips, open_split
 from seqjax.data.pipeline import eval_batches, train_batches
 from seqjax.data.source import Record, Source, in_memory
@@ -171,7 +171,7 @@ def cut(config: Config, record: Record) -> Record:
 
 def arrays(config: Config, source: Source) -> Record:
     """The first clips of a source, cut, and what is known of them."""
-    first = functools.partial(first_spaced_frames, frames=config.model.frames, every=config.data.every)
+    first = functools.partial(first_frames, frames=config.model.frames, every=config.data.every)
     records = [cut(config, first(source[i])) for i in range(min(len(source), config.references))]
     found = {key: np.stack([record[key] for record in records]) for key in records[0]}
     if "label" not in found:
@@ -309,7 +309,7 @@ def batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, 
         batch_size=config.data.batch,
         seed=config.seed,
         start_step=step,
-        augment=functools.partial(spaced_frames_somewhere, frames=config.model.frames, every=config.data.every),
+        augment=functools.partial(frames_somewhere, frames=config.model.frames, every=config.data.every),
         transform=functools.partial(cut, config),
         steps_per_call=config.loop.steps_per_call,
         **this_process(),

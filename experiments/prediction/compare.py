@@ -76,7 +76,7 @@ CONTENDERS: dict[System, Contender] = {
 class Config:
     """The comparison."""
 
-    systems: tuple[System, ...] = ("convlstm", "composite-lstm", "svg-lp")
+    systems: tuple[System, ...] = ("convlstm", "composite-lstm", "mcnet", "svg-lp")
     """What is compared."""
     preset: str = "cpu"
     """Of each system's recipe: networks, optimiser, schedule."""
@@ -103,13 +103,13 @@ class Config:
 PRESETS = {
     "stochastic": Config(),
     "digits": Config(
-        systems=("convlstm", "composite-lstm"),
+        systems=("convlstm", "composite-lstm", "mcnet"),
         data=Clips(batch=50),
         context=10,
         workdir="runs/compare-digits",
     ),
     "tiny": Config(
-        systems=("convlstm", "svg-lp"),
+        systems=("convlstm", "mcnet", "svg-lp"),
         preset="tiny",
         data=Clips(config="tiny_16", batch=8),
         context=2,
@@ -165,8 +165,10 @@ def prepared(config: Config, system: System) -> tuple[ModuleType, Any]:
         "seed": config.seed,
         "workdir": str(Path(config.workdir) / system),
     }
+    if hasattr(preset, "horizon"):
+        changes["horizon"] = config.future
     if draws(preset):
-        changes |= {"horizon": config.future, "samples": config.samples, "figures": config.figures}
+        changes |= {"samples": config.samples, "figures": config.figures}
     return recipe, dataclasses.replace(preset, **changes, **contender.run)
 
 

@@ -174,24 +174,28 @@ def clips_throughout(record: Record, *, frames: int, size: int, count: int) -> R
     return record | {"video": np.stack(clips)}
 
 
-def spaced_frames_somewhere(record: Record, rng: np.random.Generator, *, frames: int, every: int = 1) -> Record:
-    """Every so many-th frame of a clip, from a frame anywhere in it; everything else of the record as it was.
+def frames_somewhere(
+    record: Record, rng: np.random.Generator, *, frames: int, every: int = 1, flip: bool = False
+) -> Record:
+    """Frames of a clip, evenly apart, from one anywhere in it on; everything else of the record as it was.
 
     Args:
       record: with ``video`` ``[T, H, W, C]``.
-      rng: source of the first frame.
+      rng: source of the first frame and of the choice to mirror.
       frames: how many.
       every: how far they are apart.
+      flip: mirror all of them with probability 1/2, left to right.
 
     Raises:
       InputError: the clip is shorter.
     """
     slack = _slack_of_frames(record, frames, every)
-    return _frames(record, int(rng.integers(slack, endpoint=True)), frames, every)
+    cut = _frames(record, int(rng.integers(slack, endpoint=True)), frames, every)
+    return cut | {"video": cut["video"][:, :, ::-1]} if flip and rng.random() < 0.5 else cut
 
 
-def first_spaced_frames(record: Record, *, frames: int, every: int = 1) -> Record:
-    """What ``spaced_frames_somewhere`` takes out but for chance: from the first frame on, for evaluation."""
+def first_frames(record: Record, *, frames: int, every: int = 1) -> Record:
+    """What ``frames_somewhere`` takes out but for chance: from the first frame on, for evaluation."""
     _slack_of_frames(record, frames, every)
     return _frames(record, 0, frames, every)
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from seqjax.data.source import SkipDamaged, Source, open_source
+from seqjax.data.source import Record, SkipDamaged, Source, open_source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,7 +12,9 @@ class Clips:
     """Which clips."""
 
     name: str = "moving_digits"
-    """Data set: moving_digits, or any video set of the TFDS catalogue with a train and a test split."""
+    """Data set: moving_digits, kth_actions, folder_of_clips (one's own; both by ``seqjax[video]``), or any video
+    set of the TFDS catalogue with a train and a test split, such as ucf101 and bair_robot_pushing_small, which
+    ``seqjax[prepare]`` prepares and nothing more is needed to read."""
     config: str | None = "one_32"
     """Configuration of the data set; its own default if None."""
     test: str = "test"
@@ -35,3 +37,8 @@ def open_split(data: Clips, split: str) -> Source:
 def first_clips(source: Source, number: int) -> dict[str, np.ndarray]:
     """One batch of the first clips, the same on every process."""
     return {"video": np.stack([source[i]["video"] for i in range(min(number, len(source)))])}
+
+
+def video_alone(record: Record) -> Record:
+    """The clip of a record, of whose other fields not all sets have the same."""
+    return {"video": record["video"]}

@@ -8,6 +8,9 @@ Three published motions, over the digits of ``seqjax.data.digits``:
 - ``stochastic``: SM-MNIST (E. Denton, R. Fergus, "Stochastic Video Generation with a Learned Prior", ICML 2018):
   a wall draws the velocity anew, so that the future is open there and nowhere else.
 
+Instead of black there may be a smooth texture behind them, one for each clip, that stands still: what moves and what
+does not are then different things to predict.
+
 Departures: scikit-learn's digits instead of MNIST's; a fixed number of clips, prepared once, instead of clips drawn
 while training; the digits of one split are by other writers than those of another.
 """
@@ -21,6 +24,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Int, UInt8
 
 from seqjax.data.digits import SPLITS, load
+from seqjax.data.storms import smooth_noise
 from seqjax.errors import InputError
 
 STEP = 0.1
@@ -120,15 +124,28 @@ def overlay(
     return canvas.clip(0, 255).astype(np.uint8)[..., None]
 
 
+def before(background: UInt8[np.ndarray, "H W 1"], video: UInt8[np.ndarray, "T H W 1"]) -> UInt8[np.ndarray, "T H W 1"]:
+    """A clip in front of what stands still: ``b + (255 - b) v / 255``, ink of 255 hides it."""
+    ground = background.astype(np.float32)[None]
+    return np.rint(ground + (255 - ground) * (video / np.float32(255))).astype(np.uint8)
+
+
+def texture(rng: np.random.Generator, size: int) -> UInt8[np.ndarray, "H W 1"]:
+    """Smooth noise (`storms.smooth_noise`, over 1.5 pixels) of mean 80 and standard deviation 35, at most 160."""
+    noise = smooth_noise(rng, frames=1, size=size, length=1.5)[0, ..., :1]
+    return (80 + 35 * noise).clip(0, 160).astype(np.uint8)
+
+
 NAMED: dict[str, dict[str, Any]] = {
     "two_64": {},
     "one_32": {"size": 32, "digit_size": 16, "digits": 1},
     "stochastic_32": {"motion": "stochastic", "size": 32, "digit_size": 16, "digits": 1},
     "stochastic_64": {"motion": "stochastic", "digit_size": 32},
+    "textured_32": {"frames": 10, "size": 32, "digit_size": 16, "digits": 1, "background": "texture", "train": 4_000},
     "tiny_16": {"frames": 8, "size": 16, "digit_size": 8, "digits": 1, "train": 64, "validation": 16, "test": 12},
 }
-"""Configurations by name: Moving MNIST's sizes (the default), small sets for quick runs, SM-MNIST's sizes, and a few
-clips for tests."""
+"""Configurations by name: Moving MNIST's sizes (the default), small sets for quick runs, SM-MNIST's sizes, a
+texture behind, and a few clips for tests."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -151,6 +168,8 @@ class MovingDigitsConfig(tfds.core.BuilderConfig):
     """Height and width of a digit in pixels, less than ``size``."""
     digits: int = 2
     """Digits per clip, drawn with replacement."""
+    background: Literal["black", "texture"] = "black"
+    """What is behind them."""
     train: int = 10_000
     """Clips of the digits for training."""
     validation: int = 1_000
@@ -171,6 +190,10 @@ class MovingDigitsConfig(tfds.core.BuilderConfig):
             )
         if self.motion not in MOTIONS:
             raise InputError(f"motion={self.motion!r} in a MovingDigitsConfig: give one of {list(MOTIONS)}.")
+        if self.background not in ("black", "texture"):
+            raise InputError(
+                f"background={self.background!r} in a MovingDigitsConfig: give one of ['black', 'texture']."
+            )
         if self.seed < 0:
             raise InputError(f"seed={self.seed} in a MovingDigitsConfig: give 0 or more.")
         if self.name and self.name not in NAMED:
@@ -178,6 +201,8 @@ class MovingDigitsConfig(tfds.core.BuilderConfig):
         self.name = self.name or (
             f"{self.motion}_{self.digits}x{self.digit_size}in{self.size}_{self.frames}frames"
             f"_{self.train}_{self.validation}_{self.test}_seed{self.seed}"
+            + f"_{self.background}"
+            * (self.background != "black")
         )
 
 
@@ -222,4 +247,5 @@ class MovingDigits(tfds.core.GeneratorBasedBuilder):
                 rng, frames=config.frames, digits=config.digits, slack=config.size - config.digit_size
             )
             video = overlay(images[index], corners, size=config.size, add=config.motion == "stochastic")
+            video = video if config.background == "black" else before(texture(rng, config.size), video)
             yield i, {"video": video, "label": labels[index], "index": index}

@@ -31,7 +31,10 @@ from seqjax.data.digit_directions import DigitDirections
 from seqjax.data.digit_outlines import DigitOutlines
 from seqjax.data.digit_styles import DigitStyles
 from seqjax.data.digits import Digits
+from seqjax.data.encoded_frames import EncodedFrames
+from seqjax.data.folder_of_clips import FolderOfClips
 from seqjax.data.karpathy_captions import KarpathyCaptions
+from seqjax.data.kth_actions import KTHActions
 from seqjax.data.memory_tasks import AddingProblem, CopyMemory
 from seqjax.data.moving_digits import MovingDigits
 from seqjax.data.moving_discs import MovingDiscs
@@ -54,6 +57,8 @@ BUILDERS = (
     DigitOutlines,
     DigitStyles,
     Digits,
+    FolderOfClips,
+    KTHActions,
     KarpathyCaptions,
     MovingDigits,
     MovingDiscs,
@@ -66,15 +71,17 @@ BUILDERS = (
     Transduction,
 )
 """The sets of this package."""
-VIDEO_KEYS = {"moving_mnist": "image_sequence", "ucf101": "video"}
-"""What TFDS calls the clips of the sets that it knows only where there is TensorFlow."""
+VIDEO_KEYS = {"moving_mnist": "image_sequence", "bair_robot_pushing_small": "image_main"}
+"""What TFDS calls the clips of a set, where it is not ``video``."""
 OTHER_NAMES = {
     **{name: {key: "video"} for name, key in VIDEO_KEYS.items()},
     "coco_captions": {"captions/text": "captions", "image/id": "index"},
 }
 """What entries of TFDS's sets are called here."""
-PREPARED_BY_TENSORFLOW = ("cycle_gan",)
-"""Sets for which TFDS, to prepare them, wants TensorFlow, but notices only after the download."""
+FEATURES = (EncodedFrames,)
+"""Those that TFDS finds by name in the description of a set."""
+PREPARED_BY_TENSORFLOW = ("bair_robot_pushing_small", "cycle_gan", "ucf101")
+"""Sets for which TFDS, to prepare them, wants TensorFlow; of some it is noticed only after the download."""
 
 Record = dict[str, np.ndarray]
 

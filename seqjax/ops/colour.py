@@ -8,6 +8,14 @@ _XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.01933
 _WHITE = (0.95047, 1.0, 1.08883)
 
 
+def rgb_to_grey(images: Float[Array, "*B H W 3"]) -> Float[Array, "*B H W 1"]:
+    """Luma, ``0.299 R + 0.587 G + 0.114 B``, in the range of the images.
+
+    Source: Recommendation ITU-R BT.601, section 2.5.1.
+    """
+    return jnp.matmul(images, jnp.asarray([[0.299], [0.587], [0.114]], images.dtype), precision="highest")
+
+
 def rgb_to_lab(images: Float[Array, "*B H W 3"]) -> Float[Array, "*B H W 3"]:
     """sRGB in [0, 1] to CIE L*a*b*: lightness from 0 to 100, green to red and blue to yellow within about ±110.
 

@@ -9,14 +9,14 @@ from seqjax.data.augment import (
     UNPAIRED,
     clips_throughout,
     crop_somewhere,
-    first_spaced_frames,
+    first_frames,
+    frames_somewhere,
     jitter,
     middle,
     middle_patch,
     patch_somewhere,
     resize,
     scaled_somewhere,
-    spaced_frames_somewhere,
 )
 from seqjax.data.pipeline import train_batches
 from seqjax.errors import InputError
@@ -267,23 +267,34 @@ def test_a_clip_without_such_a_patch_is_described(options):
         scaled_somewhere(record, np.random.default_rng(0), frames=4, sides=(13,), size=8)
 
 
-def test_frames_from_anywhere_are_evenly_apart_and_every_start_comes():
-    clip = np.arange(12, dtype=np.uint8).reshape(12, 1, 1, 1)
-    record, starts = {"video": clip, "label": np.asarray(3)}, set()
+def test_frames_from_anywhere_evenly_apart_all_mirrored_alike():
+    video = np.broadcast_to(np.arange(12, dtype=np.uint8)[:, None, None, None], (12, 2, 3, 1)).copy()
+    video[:, :, :, 0] += np.array([0, 100, 200], np.uint8)  # columns
+    record, starts = {"video": video, "label": np.asarray(3)}, set()
     for seed in range(60):
-        found = spaced_frames_somewhere(record, np.random.default_rng(seed), frames=4, every=3)
+        found = frames_somewhere(record, np.random.default_rng(seed), frames=4, every=3, flip=True)
         assert found["label"] == 3
-        start, *_ = times = found["video"].ravel().tolist()
-        assert times == [start, start + 3, start + 6, start + 9]
-        starts.add(start)
-    assert starts == {0, 1, 2}
-    np.testing.assert_array_equal(first_spaced_frames(record, frames=4, every=3)["video"].ravel(), [0, 3, 6, 9])
-    np.testing.assert_array_equal(first_spaced_frames(record, frames=12)["video"], clip)
+        frames = found["video"][..., 0]
+        mirrored = bool(frames[0, 0, 0] > frames[0, 0, 2])
+        straight = frames[:, :, ::-1] if mirrored else frames
+        start = int(straight[0, 0, 0])
+        np.testing.assert_array_equal(straight, video[start : start + 10 : 3, ..., 0])
+        starts.add((start, mirrored))
+    assert starts == {(start, mirrored) for start in range(3) for mirrored in (False, True)}
+
+
+def test_frames_without_a_mirror_and_the_first_ones():
+    video = np.random.default_rng(0).integers(0, 256, (6, 2, 3, 1), np.uint8)
+    for seed in range(9):
+        record = frames_somewhere({"video": video}, np.random.default_rng(seed), frames=6)
+        np.testing.assert_array_equal(record["video"], video)
+    np.testing.assert_array_equal(first_frames({"video": video}, frames=4)["video"], video[:4])
+    np.testing.assert_array_equal(first_frames({"video": video}, frames=2, every=5)["video"], video[::5])
 
 
 def test_a_clip_of_too_few_frames_is_described():
     record = {"video": np.zeros((9, 1, 1, 1), np.uint8)}
     with pytest.raises(InputError, match="frames=4, every=3: a clip of 9 frames"):
-        first_spaced_frames(record, frames=4, every=3)
+        first_frames(record, frames=4, every=3)
     with pytest.raises(InputError, match="a clip of 9 frames is shorter"):
-        spaced_frames_somewhere(record, np.random.default_rng(0), frames=10)
+        frames_somewhere(record, np.random.default_rng(0), frames=10)

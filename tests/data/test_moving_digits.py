@@ -178,6 +178,28 @@ def test_two_digits_meet_by_maximum_or_by_sum(tmp_path):
                 np.testing.assert_array_equal(record["video"][t, ..., 0], both)
 
 
+def test_a_texture_stands_still_behind_the_same_clip(tmp_path):
+    """By the equation of covering ink, in integers, from the clip on black."""
+    black, textured = clips(tmp_path, "train"), clips(tmp_path, "train", background="texture")
+    grounds = []
+    for plain, record in zip(black, textured, strict=True):
+        assert record["index"] == plain["index"]
+        ink, video = plain["video"].astype(int), record["video"].astype(int)
+        free = ink == 0
+        ground = np.where(free, video, 0).max(axis=0)
+        seen = free.any(axis=0)
+        assert seen.mean() > 0.6
+        covered = ground + (255 - ground) * ink / 255
+        assert np.abs(video - covered)[:, seen].max() <= 0.5 + 1e-4
+        assert ground.max() <= 160
+        assert 10 < ground[seen].std() < 60
+        neighbours = seen[:, 1:] & seen[:, :-1]
+        steps = np.diff(ground, axis=1)[neighbours]
+        assert steps.std() < 0.8 * ground[seen].std(), "smooth: of independent pixels it is √2 times"
+        grounds.append(np.where(seen, ground, 0))
+    assert len(np.unique(grounds, axis=0)) == len(grounds)
+
+
 def test_splits_share_no_digit(tmp_path):
     used = {
         split: {int(i) for record in clips(tmp_path, split, train=300, frames=1) for i in record["index"]}
@@ -217,7 +239,9 @@ def test_preparing_again_gives_the_same_files(tmp_path):
 
 def test_named_configurations():
     configs = MovingDigits.builder_configs
-    assert list(configs) == list(NAMED) == ["two_64", "one_32", "stochastic_32", "stochastic_64", "tiny_16"]
+    assert (
+        list(configs) == list(NAMED) == ["two_64", "one_32", "stochastic_32", "stochastic_64", "textured_32", "tiny_16"]
+    )
     assert MovingDigits.default_builder_config.name == "two_64"
     sizes = {name: (c.motion, c.frames, c.size, c.digit_size, c.digits) for name, c in configs.items()}
     assert sizes == {
@@ -225,15 +249,17 @@ def test_named_configurations():
         "one_32": ("bounce", 20, 32, 16, 1),
         "stochastic_32": ("stochastic", 20, 32, 16, 1),
         "stochastic_64": ("stochastic", 20, 64, 32, 2),
+        "textured_32": ("bounce", 10, 32, 16, 1),
         "tiny_16": ("bounce", 8, 16, 8, 1),
     }
+    assert {name for name, c in configs.items() if c.background != "black"} == {"textured_32"}
 
 
 def test_every_field_is_in_the_name():
     """Else two different sets would share a directory."""
     own = {field.name for field in dataclasses.fields(MovingDigitsConfig)}
     own -= {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)}
-    other = dict.fromkeys(own, 21) | {"motion": "reflect", "size": 65}
+    other = dict.fromkeys(own, 21) | {"motion": "reflect", "size": 65, "background": "texture"}
     names = {MovingDigitsConfig(**{field: value}).name for field, value in other.items()}
     assert len({*names, MovingDigitsConfig().name}) == len(own) + 1
 

@@ -1,4 +1,5 @@
 import importlib.util
+import json
 import shutil
 import threading
 import time
@@ -11,6 +12,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 from tensorflow_datasets.core.registered import skip_registration
 
+from seqjax.data.augment import first_frames
+from seqjax.data.clips import Clips, open_split
 from seqjax.data.moving_digits import MovingDigits, MovingDigitsConfig
 from seqjax.data.pipeline import train_batches
 from seqjax.data.source import BUILDERS, SkipDamaged, Source, first, in_memory, mapped, open_source, part
@@ -151,7 +154,7 @@ def test_unknown_name(tmp_path):
 def test_unknown_configuration(tmp_path):
     text = message("moving_digits", split="train", config="three_64", data_dir=tmp_path)
     assert "'three_64'" in text
-    assert "['two_64', 'one_32', 'stochastic_32', 'stochastic_64', 'tiny_16']" in text
+    assert "['two_64', 'one_32', 'stochastic_32', 'stochastic_64', 'textured_32', 'tiny_16']" in text
     taken = MovingDigitsConfig(name="two_64", frames=5)
     assert "'tiny_16']" in message("moving_digits", split="train", config=taken, data_dir=tmp_path)
 
@@ -216,6 +219,123 @@ def test_moving_mnist_gives_videos(tmp_path, monkeypatch):
     assert source[0]["video"].shape == (20, 64, 64, 1)
     assert list(source[0]) == ["video"]
     assert "['test']" in message("moving_mnist", split="train", data_dir=tmp_path)
+
+
+def encoded(frames):
+    """As pictures, which TFDS writes without TensorFlow."""
+    return [Image.fromarray(frame) for frame in frames]
+
+
+with skip_registration():
+
+    class PublishedUcf101(tfds.core.GeneratorBasedBuilder):
+        """As TFDS declares it where TensorFlow is there: frames of a sequence of images, as many as a clip has."""
+
+        name = "ucf101"
+        VERSION = tfds.core.Version("2.0.0")
+
+        def _info(self):
+            frame = tfds.features.Image(shape=(None, None, 3), encoding_format="jpeg")
+            features = {"video": tfds.features.Sequence(frame), "label": tfds.features.ClassLabel(num_classes=101)}
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i in range(3):
+                yield i, {"video": encoded(np.full((4 + i, 12, 16, 3), 60 * i, np.uint8)), "label": i}
+
+    class PublishedBair(tfds.core.GeneratorBasedBuilder):
+        """As TFDS declares it: a sequence of dictionaries, whose main camera the field predicts."""
+
+        name = "bair_robot_pushing_small"
+        VERSION = tfds.core.Version("2.0.0")
+
+        def _info(self):
+            camera = tfds.features.Image(shape=(64, 64, 3))
+            frame = {"image_main": camera, "image_aux1": camera}
+            frame |= {
+                name: tfds.features.Tensor(shape=(size,), dtype=np.float32)
+                for name, size in (("action", 4), ("endeffector_pos", 3))
+            }
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.Sequence(frame, length=30))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for i in range(2):
+                cameras = (encoded(np.full((30, 64, 64, 3), level + i, np.uint8)) for level in (10, 200))
+                rest = {"action": np.zeros((30, 4), np.float32), "endeffector_pos": np.zeros((30, 3), np.float32)}
+                yield i, dict(zip(("image_main", "image_aux1"), cameras, strict=True)) | rest
+
+
+def prepared_elsewhere(builder, monkeypatch):
+    """Where there is TensorFlow; its own is found from now on."""
+    builder.download_and_prepare(file_format="array_record")
+    monkeypatch.setattr(tfds, "builder", lambda name, config, data_dir: builder)
+
+
+def test_ucf101_gives_clips_as_long_as_they_are(tmp_path, monkeypatch):
+    prepared_elsewhere(PublishedUcf101(data_dir=tmp_path), monkeypatch)
+    source = open_split(Clips("ucf101", None, data_dir=str(tmp_path)), "train")
+    found = sorted((record["video"].shape, int(record["video"].max())) for record in (source[i] for i in range(3)))
+    assert found == [((4, 12, 16, 3), 0), ((5, 12, 16, 3), 60), ((6, 12, 16, 3), 120)]
+    assert source[0]["video"].dtype == np.uint8
+    cut = mapped(source, lambda record: first_frames(record, frames=4))
+    assert in_memory(cut)[2]["video"].shape == (4, 12, 16, 3)
+
+
+def describe_as_video(data_dir, content):
+    """The description that TFDS's video feature leaves, whose frames are on disk as those of a sequence of images."""
+    (file,) = data_dir.rglob("features.json")
+    description = json.loads(file.read_text())
+    name = "tensorflow_datasets.core.features.video_feature.Video"
+    description["featuresDict"]["features"]["video"] = {"pythonClassName": name, **content}
+    file.write_text(json.dumps(description))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"video": {"shape": {"dimensions": ["-1", "-1", "-1", "3"]}, "dtype": "uint8", "encodingFormat": "jpeg"}},
+        {"jsonFeature": {"json": '{"shape": [null, null, null, 3], "encoding_format": "jpeg"}'}},
+    ],
+)
+def test_ucf101_prepared_elsewhere_is_read_without_tensorflow(content, tmp_path, monkeypatch):
+    """By its description alone, as TFDS's video feature leaves it."""
+    PublishedUcf101(data_dir=tmp_path).download_and_prepare(file_format="array_record")
+    describe_as_video(tmp_path, content)
+
+    def without_tensorflow(name, config, data_dir):
+        raise ModuleNotFoundError("No module named 'tensorflow'")
+
+    monkeypatch.setattr(tfds, "builder", without_tensorflow)
+    source = open_source("ucf101", split="train", data_dir=tmp_path)
+    assert sorted(source[i]["video"].shape for i in range(3)) == [(4 + i, 12, 16, 3) for i in range(3)]
+    assert sorted(int(source[i]["video"].max()) for i in range(3)) == [0, 60, 120]
+    (prepared,) = tmp_path.rglob("features.json")
+    described = tfds.features.FeaturesDict.from_config(prepared.parent)
+    assert described["video"].shape == (None, None, None, 3)
+
+
+def test_bair_gives_its_main_camera(tmp_path, monkeypatch):
+    prepared_elsewhere(PublishedBair(data_dir=tmp_path), monkeypatch)
+    source = open_split(Clips("bair_robot_pushing_small", None, data_dir=str(tmp_path)), "train")
+    assert sorted(int(source[i]["video"].max()) for i in range(2)) == [10, 11]
+    assert source[0]["video"].shape == (30, 64, 64, 3)
+    assert source[0]["video"].dtype == np.uint8
+    assert source[0]["action"].shape == (30, 4)
+
+
+@pytest.mark.parametrize("name", ["ucf101", "bair_robot_pushing_small"])
+def test_published_clips_say_which_extra_prepares_them(name, tmp_path, monkeypatch):
+    """Before anything is downloaded."""
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "tensorflow" else find_spec(name))
+    text = message(name, split="train", data_dir=tmp_path)
+    assert 'pip install "seqjax[prepare]"' in text
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 
 from seqjax.models.generation import dcgan, draw, mocogan
 from seqjax.models.language import captioner, ctc, seq2seq, show_attend_tell, transformer
-from seqjax.models.prediction import composite_lstm, convlstm, storms, svg
+from seqjax.models.prediction import composite_lstm, convlstm, mcnet, storms, svg
 from seqjax.models.recognition import differentiable_ram, gru_rcn, ram, vit
 from seqjax.models.recurrent import memory_tasks
 from seqjax.models.translation import cyclegan, discogan, pix2pix
@@ -347,6 +347,35 @@ SYSTEMS = {
                 **{"percept": 4_096, "error": "squared", "conditional": "none"}
             },
         },
+    ),
+    "prediction/mcnet": System(
+        mcnet,
+        losses={"loss_discriminator": ("discriminator",), "loss_generator": ("predictor",)},
+        batch=clips,
+        falls="loss_generator/pixels",
+        # No paper prints them. By hand from the released code: motion, content, ConvLSTM, combination, residual maps,
+        # decoder; then the discriminator of 20 frames, or of 5 in colour, normalisations two a channel.
+        published={
+            (25 + 1) * 64
+            + (25 * 64 + 1) * 128
+            + (49 * 128 + 1) * 256
+            + sum((9 * a + 1) * b for a, b in [(c, 64), (64, 64), (64, 128), (128, 128), (128, 256), (256, 256)])
+            + (9 * 256 + 1) * 256
+            + (9 * 512 + 1) * 1024
+            + sum((9 * a + 1) * b for a, b in [(512, 256), (256, 128), (128, 256)])
+            + sum((9 * 2 * d + 1) * d + (9 * d + 1) * d for d in (64, 128, 256))
+            + sum((9 * a + 1) * b for a, b in [(256, 256)] * 2 + [(256, 128), (128, 128), (128, 64), (64, 64), (64, c)])
+            + (25 * frames * c + 1) * 64
+            + 25 * (64 * 128 + 128 * 256 + 256 * 512)
+            + 2 * (128 + 256 + 512)
+            + side * 512
+            + 1: options
+            for c, frames, side, options in (
+                (1, 20, 8 * 8, {}),
+                (3, 5, 15 * 20, {"channels": 3, "context": 4, "future": 1, "height": 240, "width": 320}),
+            )
+        },
+        by_parts=False,
     ),
     "prediction/storms": System(
         storms,

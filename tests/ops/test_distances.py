@@ -192,3 +192,54 @@ def test_ssim_refuses_frames_smaller_than_the_window(variant, size):
 def test_ssim_refuses_an_unknown_variant():
     with pytest.raises(InputError, match=r"'gauss'.*gauss11, uniform7, uint8, openstl"):
         distances.ssim(jnp.zeros((16, 16, 1)), jnp.zeros((16, 16, 1)), variant="gauss")
+
+
+def gradient_difference_by_loop(x, y, exponent, border):
+    """One image [H, W, C], pixel by pixel; a border pixel has a zero beyond it with "same"."""
+    height, width, _ = x.shape
+    totals, counts = [0.0, 0.0], [0, 0]
+    for h, w, c in np.ndindex(x.shape):
+        for axis, (below, right) in enumerate(((1, 0), (0, 1))):
+            inside = h + below < height and w + right < width
+            if not inside and border == "valid":
+                continue
+            steep = [abs((image[h + below, w + right, c] if inside else 0.0) - image[h, w, c]) for image in (x, y)]
+            totals[axis] += abs(steep[0] - steep[1]) ** exponent
+            counts[axis] += 1
+    return totals[0] / counts[0] + totals[1] / counts[1]
+
+
+@pytest.mark.parametrize("border", ["valid", "same"])
+@pytest.mark.parametrize("exponent", [1.0, 2.0])
+def test_gradient_difference_against_a_loop(exponent, border):
+    x, y = (np.random.default_rng(seed).random((2, 3, 4, 5, 2)) for seed in (0, 1))
+    found = compiled(lambda x, y: distances.gradient_difference(x, y, exponent=exponent, border=border))(
+        jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.float32)
+    )
+    assert found.shape == (2, 3)
+    for i in np.ndindex(2, 3):
+        np.testing.assert_allclose(found[i], gradient_difference_by_loop(x[i], y[i], exponent, border), rtol=1e-5)
+
+
+def test_gradient_difference_at_known_points():
+    """A constant added changes nothing; a step edge of height a in W columns is a / (W - 1) from black, by hand."""
+    x = jnp.asarray(np.random.default_rng(0).random((3, 6, 7, 1)), jnp.float32)
+    np.testing.assert_allclose(distances.gradient_difference(x + 0.25, x), 0, atol=1e-6)
+    assert (distances.gradient_difference(x + 0.25, x, border="same") > 0.05).all()
+    edge = jnp.zeros((1, 5, 9, 1)).at[:, :, 4:].set(0.6)
+    np.testing.assert_allclose(distances.gradient_difference(jnp.zeros_like(edge), edge), 0.6 / 8, rtol=1e-6)
+    np.testing.assert_allclose(distances.gradient_difference(0.6 - edge, edge), 0, atol=1e-7)
+
+
+def test_gradient_difference_has_a_gradient_and_is_computed_in_float32():
+    x, y = (jnp.asarray(np.random.default_rng(seed).random((2, 5, 5, 1)), jnp.float32) for seed in (0, 1))
+    slope = jax.grad(lambda x: jnp.sum(distances.gradient_difference(x, y)))
+    along = jnp.asarray(np.random.default_rng(2).normal(size=x.shape), jnp.float32)
+    step = 1e-3
+    ends = [float(jnp.sum(distances.gradient_difference(x + sign * step * along, y))) for sign in (1, -1)]
+    np.testing.assert_allclose(jnp.sum(slope(x) * along), (ends[0] - ends[1]) / (2 * step), rtol=2e-2)
+    assert np.isfinite(slope(y)).all()
+    low = x.astype(jnp.bfloat16)
+    np.testing.assert_array_equal(
+        distances.gradient_difference(low, y), distances.gradient_difference(low.astype(jnp.float32), y)
+    )

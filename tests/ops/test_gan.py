@@ -203,3 +203,31 @@ def test_reversal_passes_values_and_turns_gradients(scale):
     np.testing.assert_allclose(to_x, -scale * plain, rtol=1e-6)
     assert to_scale == 0
     assert gan.reverse_gradient(x.astype(jnp.bfloat16), scale=scale).dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(
+    ("real", "fake", "discriminator", "generator"),
+    [
+        (0.5, 0.5, True, True),
+        (0.2, 0.5, False, True),
+        (0.5, 0.2, False, True),
+        (0.2, 0.1, False, True),
+        (0.8, 0.5, True, False),
+        (0.5, 0.8, True, False),
+        (0.9, 0.8, True, False),
+        (0.2, 0.8, True, True),
+        (0.8, 0.2, True, True),
+        (np.log(2), np.log(2), True, True),
+    ],
+)
+def test_turns(real, fake, discriminator, generator):
+    """The truth table of the rule, written out."""
+    found = jax.jit(gan.turns)(jnp.float32(real), jnp.float32(fake))
+    assert tuple(map(bool, found)) == (discriminator, generator)
+
+
+def test_turns_with_another_margin():
+    assert tuple(map(bool, gan.turns(jnp.float32(0.2), jnp.float32(0.5), margin=0.1))) == (True, True)
+    assert tuple(map(bool, gan.turns(jnp.float32(0.5), jnp.float32(0.95), margin=0.1))) == (True, False)
+    with pytest.raises(InputError, match=r"margin=0\.5"):
+        gan.turns(jnp.float32(0.2), jnp.float32(0.5), margin=0.5)

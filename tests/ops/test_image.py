@@ -134,3 +134,22 @@ def test_range_changes_keep_the_dtype_and_have_constant_slope(name):
     assert np.isfinite(low.astype(np.float32)).all()
     slope = np.mean(np.diff(op(jnp.asarray(x)).ravel())) / np.mean(np.diff(x.ravel()))
     np.testing.assert_allclose(jax.grad(lambda x: op(x).sum())(jnp.asarray(x)), slope, rtol=1e-5)
+
+
+def test_unpool_equals_pixel_loop():
+    x = _video()
+    out = np.asarray(image.unpool(jnp.asarray(x)))
+    expected = np.zeros((2, 3, 8, 12, 2), np.int32)
+    for b, t, h, w, c in np.ndindex(x.shape):
+        expected[b, t, 2 * h, 2 * w, c] = x[b, t, h, w, c]
+    np.testing.assert_array_equal(out, expected)
+    assert out.dtype == x.dtype
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_pooling_undoes_unpool_where_nothing_is_negative(dtype):
+    x = jnp.asarray(np.random.default_rng(0).random((2, 3, 4, 5)), dtype)
+    pooled = image.unpool(x).reshape(2, 3, 2, 4, 2, 5).max(axis=(2, 4))
+    np.testing.assert_array_equal(pooled, x)
+    gradient = jax.grad(lambda x: jnp.sum(jnp.square(image.unpool(x)).astype(jnp.float32)))(x)
+    np.testing.assert_allclose(gradient.astype(jnp.float32), 2 * x.astype(jnp.float32))

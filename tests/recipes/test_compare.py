@@ -41,7 +41,7 @@ def test_a_row_for_each_baseline_and_each_way_to_count_a_system(config):
     found = table(config)
     assert list(found) == [
         *("copy of the last frame", "empty background", "mean frame of the training set"),
-        *("convlstm", "svg-lp, one sample", "svg-lp, best of 3"),
+        *("convlstm", "mcnet", "svg-lp, one sample", "svg-lp, best of 3"),
     ]
     best, one = found["svg-lp, best of 3"], found["svg-lp, one sample"]
     assert best["mse"] < one["mse"]
@@ -74,7 +74,7 @@ def test_the_same_command_restores(config, capsys):
     before = table(config)
     compare.run(config)
     said = capsys.readouterr().out
-    assert said.count("finished, all 5 steps are done") == 2
+    assert said.count("finished, all 5 steps are done") == 3
     assert table(config) == before
 
 

@@ -245,8 +245,8 @@ def test_a_player_plays_in_its_turns_alone():
     """One plays in every third step, the other in the others; oracle: the same two by hand, each with its optimiser."""
     first, second = players().values()
     turns = {
-        "down": first._replace(when=lambda step: step % 3 == 0),
-        "up": second._replace(when=lambda step: step % 3 != 0),
+        "down": first._replace(when=lambda state: state.step % 3 == 0),
+        "up": second._replace(when=lambda state: state.step % 3 != 0),
     }
     state, metrics = run(alternate(turns), saddle(), BATCHES)
     at, speed = {"x": 1.0, "y": -2.0}, {"x": 0.0, "y": 0.0}
@@ -259,3 +259,32 @@ def test_a_player_plays_in_its_turns_alone():
         np.testing.assert_allclose(metrics[step][f"{playing}/gradient_norm"], abs(slope), rtol=1e-5)
         assert {float(v) for name, v in metrics[step].items() if name.startswith(f"{waiting}/")} == {0.0}
     np.testing.assert_allclose([state.params[n]["value"] for n in "xy"], list(at.values()), rtol=1e-5)
+
+
+class Counted(nnx.Module):
+    def __init__(self):
+        self.value, self.seen = nnx.Param(jnp.ones(())), nnx.Variable(jnp.zeros((), jnp.int32))
+
+
+def test_turns_are_told_from_what_networks_keep_before_the_step():
+    """The first counts its own turns, and plays until it has had two; the second from then on. Both are asked at once:
+    in the step in which the count becomes two, the second does not play yet."""
+
+    def counting(nets, batch, *, key):
+        nets["a"].seen[...] = nets["a"].seen[...] + 1
+        return nets["a"].value[...] ** 2, {}
+
+    def plain(nets, batch, *, key):
+        return nets["b"].value[...] ** 2, {}
+
+    tx = optax.sgd(0.1)
+    learner = alternate(
+        {
+            "first": Player(counting, ("a",), tx, lambda state: state.rest["a"]["seen"] < 2),
+            "second": Player(plain, ("b",), tx, lambda state: state.rest["a"]["seen"] >= 2),
+        }
+    )
+    state, metrics = run(learner, {"a": Counted(), "b": Counted()}, BATCHES)
+    assert [int(m["first/turn"]) for m in metrics] == [1, 1, 0, 0, 0, 0]
+    assert [int(m["second/turn"]) for m in metrics] == [0, 0, 1, 1, 1, 1]
+    np.testing.assert_allclose([state.params[n]["value"] for n in "ab"], [0.8**2, 0.8**4], rtol=1e-6)
