@@ -71,8 +71,8 @@ BUILDERS = (
     Transduction,
 )
 """The sets of this package."""
-VIDEO_KEYS = {"moving_mnist": "image_sequence", "bair_robot_pushing_small": "image_main"}
-"""What TFDS calls the clips of a set, where it is not ``video``."""
+VIDEO_KEYS = {"moving_mnist": "image_sequence", "bair_robot_pushing_small": "image_main", "ucf101": "video"}
+"""What TFDS calls the clips of the sets that it may know only where there is TensorFlow."""
 OTHER_NAMES = {
     **{name: {key: "video"} for name, key in VIDEO_KEYS.items()},
     "coco_captions": {"captions/text": "captions", "image/id": "index"},
