@@ -5,6 +5,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
 from seqjax.ops import convolution
@@ -19,36 +20,39 @@ class Conv(nnx.Module):
     Args:
       channels: C of the inputs.
       features: D of the outputs.
-      kernel: side of the kernel.
+      kernel: side of the kernel, or its height and width.
       stride: of the kernel's steps.
       padding: rows on each side; by default as many as make an even size n, at any kernel, n / stride.
       border: what they hold.
       bias: whether there is a ``b``; none where a normalisation with a bias of its own follows.
-      rngs: for the kernel, N(0, 0.02²).
+      start: what the kernel is drawn from; N(0, 0.02²) unless said.
+      rngs: for the kernel.
     """
 
     def __init__(
         self,
         channels: int,
         features: int,
-        kernel: int,
+        kernel: int | tuple[int, int],
         *,
         stride: int = 1,
         padding: int | None = None,
         border: Literal["zeros", "reflect"] = "zeros",
         bias: bool = True,
+        start: Initializer = NORMAL,
         rngs: nnx.Rngs,
     ):
-        self.kernel = nnx.Param(NORMAL(rngs.params(), (kernel, kernel, channels, features)))
+        sides = (kernel, kernel) if isinstance(kernel, int) else kernel
+        self.kernel = nnx.Param(start(rngs.params(), (*sides, channels, features)))
         self.bias = nnx.Param(jnp.zeros(features)) if bias else None
         self.stride, self.border = stride, border
-        self.padding = _even(kernel, stride) if padding is None else (padding, padding)
+        self.padding = tuple(_even(side, stride) if padding is None else (padding, padding) for side in sides)
 
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B h w D"]:
         """The features."""
-        padding = (self.padding, self.padding)
+        padding = self.padding
         if self.border == "reflect":
-            x, padding = convolution.reflect_pad(x, self.padding[0]), ((0, 0), (0, 0))
+            x, padding = convolution.reflect_pad(x, self.padding[0][0]), ((0, 0), (0, 0))
         return convolution.conv(_value(self.bias), self.kernel[...], x, stride=self.stride, padding=padding)
 
 

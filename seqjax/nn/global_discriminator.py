@@ -19,7 +19,7 @@ class GlobalDiscriminator(nnx.Module):
       channels: of the images.
       widths: features of each convolution.
       kernels: sides of their kernels.
-      stem: side of the smallest map.
+      stem: side of the smallest map, or its height and width.
       norm: after each but the first and the last.
       classes: classes whose one-hot label every layer is given as constant maps; 0 for none.
       bias: whether the first and the last have one.
@@ -35,7 +35,7 @@ class GlobalDiscriminator(nnx.Module):
         *,
         widths: Sequence[int],
         kernels: Sequence[int],
-        stem: int,
+        stem: int | tuple[int, int],
         norm: Kind = "batch",
         classes: int = 0,
         bias: bool = True,

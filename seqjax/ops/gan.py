@@ -24,7 +24,7 @@ from typing import Any, Literal, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
 from seqjax.errors import InputError
 
@@ -298,6 +298,35 @@ def health(
         "fake_logit": fake_logit,
         "margin": real_logit - fake_logit,
     }
+
+
+class Turns(NamedTuple):
+    """Who plays next, a truth value each; at least one does."""
+
+    discriminator: Bool[Array, ""]
+    generator: Bool[Array, ""]
+
+
+def turns(real: Float[Array, ""], fake: Float[Array, ""], *, margin: float = 0.3) -> Turns:
+    """Who plays next, so that neither player runs away: from the discriminator's losses on real and generated samples.
+
+    The discriminator pauses where either loss is below the margin, the generator where either is above
+    ``1 - margin``; where both would, both play. As `train.step.Player.when` may read them: from what a network keeps.
+
+    Args:
+      real: mean of ``s(-D(real))``; log 2 where nothing is known.
+      fake: mean of ``s(D(fake))``.
+      margin: of the rule, in [0, 1/2).
+
+    Source: the released code of Villegas et al., *Decomposing Motion and Content*, 2017, where a player that pauses
+    does so until the other would too; of Larsen et al., *Autoencoding beyond pixels*, 2016, before.
+    """
+    if not 0 <= margin < 0.5:
+        raise InputError(f"turns: margin={margin}; expected a number in [0, 1/2), such as 0.3: choose another.")
+    pauses = (real < margin) | (fake < margin)
+    other = (real > 1 - margin) | (fake > 1 - margin)
+    both = pauses & other
+    return Turns(~pauses | both, ~other | both)
 
 
 def reverse_gradient(x: Float[Array, "*S"], *, scale: float | Float[Array, ""] = 1.0) -> Float[Array, "*S"]:

@@ -1,4 +1,4 @@
-"""Layout and value range of images and videos: patches to channels, time to batch, uint8 to float."""
+"""Layout and value range of images and videos: patches to channels, unpooling, time to batch, uint8 to float."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Shaped, UInt8
@@ -47,6 +47,24 @@ def depth_to_space(
     channels = depth // block**2
     patches = images.reshape(*leading, height, width, block, block, channels).swapaxes(-4, -3)
     return patches.reshape(*leading, height * block, width * block, channels)
+
+
+def unpool(images: Shaped[Array, "*B H W C"]) -> Shaped[Array, "*B 2*H 2*W C"]:
+    """Twice the size: each value at the top left of a square of 2x2, and zeros in the rest of it.
+
+        out[.., 2i, 2j, c] = images[.., i, j, c]
+
+    No nearest-neighbour upsampling, which repeats the value; pooling by maxima over 2x2 undoes it where no value is
+    negative. Any dtype.
+
+    Source: Dosovitskiy, Springenberg, Brox, *Learning to Generate Chairs with Convolutional Neural Networks*, 2015,
+    section 3.1.
+    """
+    *leading, height, width, channels = images.shape
+    corners = images[..., :, None, :, None, :]
+    lead = [(0, 0)] * len(leading)
+    filled = jnp.pad(corners, [*lead, (0, 0), (0, 1), (0, 0), (0, 1), (0, 0)])
+    return filled.reshape(*leading, 2 * height, 2 * width, channels)
 
 
 def fold_time(videos: Shaped[Array, "B T *S"]) -> Shaped[Array, "B*T *S"]:

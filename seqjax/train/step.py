@@ -49,9 +49,10 @@ class Player(NamedTuple):
     nets: tuple[str, ...] | None
     """Networks by name; `None` for all of them."""
     tx: optax.GradientTransformation
-    when: Callable[[Array], Array] | None = None
-    """``when(step)``: whether it plays in the step that follows so many; `None` for always. Where it does not, nothing
-    of its own changes, and its metrics are zero beside a ``turn`` of 0."""
+    when: Callable[[State], Array] | None = None
+    """``when(state)``: whether it plays in the step that follows the state, as `state.step` tells, or what a network
+    keeps in `state.rest`; `None` for always. Where it does not, nothing of its own changes, and its metrics are zero
+    beside a ``turn`` of 0."""
 
 
 def minimise(loss: Objective, tx: optax.GradientTransformation, *, ema: Mapping[str, float] | None = None) -> Learner:
@@ -68,7 +69,8 @@ def minimise(loss: Objective, tx: optax.GradientTransformation, *, ema: Mapping[
 def alternate(players: Mapping[str, Player], *, ema: Mapping[str, float] | None = None) -> Learner:
     """Players who take turns, in the order of the dictionary, on the same batch.
 
-    In step n, player p with networks θ_p updates, if it plays, at the parameters that those before it left behind,
+    In step n, player p with networks θ_p updates, if it plays, at the parameters that those before it left behind
+    (who plays is told from the state before the step),
 
         θ_p ← θ_p + tx_p(∇_{θ_p} loss_p(nets, batch, key = fold_in(fold_in(state.key, n), index of p)))
 
@@ -113,10 +115,11 @@ def alternate(players: Mapping[str, Player], *, ema: Mapping[str, float] | None 
         key = jax.random.fold_in(state.key, state.step)
         key = key if axis_name is None else jax.random.fold_in(key, lax.axis_index(axis_name))
         metrics: Metrics = {}
+        turns = {name: player.when(state) for name, player in players.items() if player.when is not None}
         for index, (name, player) in enumerate(players.items()):
             turn = jax.random.fold_in(key, index)
             play = functools.partial(_update, name, player, graphs, batch, turn, axis_name, dtype)
-            state, measured = play(state) if player.when is None else _in_turn(player.when, play, state)
+            state, measured = _in_turn(turns[name], play, state) if name in turns else play(state)
             metrics |= {f"{name}/{metric}": value for metric, value in measured.items()}
         mean = {
             name: optax.incremental_update(state.params[name], state.ema[name], 1 - decay)
@@ -143,14 +146,13 @@ def repeat(learner: Learner, n: int) -> Learner:
 
 
 def _in_turn(
-    when: Callable[[Array], Array], play: Callable[[State], tuple[State, Metrics]], state: State
+    turn: Array, play: Callable[[State], tuple[State, Metrics]], state: State
 ) -> tuple[State, Metrics]:
     shapes = jax.eval_shape(play, state)[1]
 
     def rest(state: State) -> tuple[State, Metrics]:
         return state, jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), shapes)
 
-    turn = when(state.step)
     state, metrics = lax.cond(turn, play, rest, state)
     return state, metrics | {"turn": turn.astype(jnp.float32)}
 

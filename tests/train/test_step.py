@@ -245,8 +245,8 @@ def test_a_player_plays_in_its_turns_alone():
     """One plays in every third step, the other in the others; oracle: the same two by hand, each with its optimiser."""
     first, second = players().values()
     turns = {
-        "down": first._replace(when=lambda step: step % 3 == 0),
-        "up": second._replace(when=lambda step: step % 3 != 0),
+        "down": first._replace(when=lambda state: state.step % 3 == 0),
+        "up": second._replace(when=lambda state: state.step % 3 != 0),
     }
     state, metrics = run(alternate(turns), saddle(), BATCHES)
     at, speed = {"x": 1.0, "y": -2.0}, {"x": 0.0, "y": 0.0}
