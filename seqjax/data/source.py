@@ -33,9 +33,11 @@ from seqjax.data.digits import Digits
 from seqjax.data.karpathy_captions import KarpathyCaptions
 from seqjax.data.memory_tasks import AddingProblem, CopyMemory
 from seqjax.data.moving_digits import MovingDigits
+from seqjax.data.penn_action import PennAction
 from seqjax.data.photographs import PhotographCrops, Textures
 from seqjax.data.pix2pix import Pix2Pix
 from seqjax.data.scenes import Scenes
+from seqjax.data.stick_actions import StickActions
 from seqjax.data.storms import Cam5Hurricanes, Storms
 from seqjax.data.synthetic_speech import SyntheticSpeech
 from seqjax.data.transduction import Transduction
@@ -53,9 +55,11 @@ BUILDERS = (
     Digits,
     KarpathyCaptions,
     MovingDigits,
+    PennAction,
     PhotographCrops,
     Pix2Pix,
     Scenes,
+    StickActions,
     Storms,
     SyntheticSpeech,
     Textures,
