@@ -1,10 +1,11 @@
-"""Clips for predictors of video: which set, how it is opened, the first of them to be looked at."""
+"""Clips for predictors of video: which set, how it is opened, parts of them, the first of them to be looked at."""
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
-from seqjax.data.source import SkipDamaged, Source, open_source
+from seqjax.data.source import Record, SkipDamaged, Source, open_source
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,3 +36,24 @@ def open_split(data: Clips, split: str) -> Source:
 def first_clips(source: Source, number: int) -> dict[str, np.ndarray]:
     """One batch of the first clips, the same on every process."""
     return {"video": np.stack([source[i]["video"] for i in range(min(number, len(source)))])}
+
+
+def window(record: Record, *, keys: Collection[str], start: int, frames: int) -> Record:
+    """So many frames of a clip, those ``keys`` that have one entry a frame cut, others left out; after the clip's end
+    its last frame again and again."""
+    length = len(record[next(iter(keys))])
+    return {key: record[key][np.minimum(np.arange(start, start + frames), length - 1)] for key in keys}
+
+
+def any_window(record: Record, rng: np.random.Generator, *, keys: Collection[str], frames: int) -> Record:
+    """`window` from anywhere, past the end only where the clip is too short."""
+    spare = len(record[next(iter(keys))]) - frames
+    return window(record, keys=keys, start=int(rng.integers(max(spare, 0) + 1)), frames=frames)
+
+
+def any_pair(record: Record, rng: np.random.Generator, *, keys: Collection[str], gap: int) -> Record:
+    """Two frames of a clip, 1 to ``gap`` apart: first the gap is drawn, cut to what the clip has, then the place."""
+    length = len(record[next(iter(keys))])
+    apart = min(int(rng.integers(1, gap + 1)), length - 1)
+    first = int(rng.integers(length - apart))
+    return {key: record[key][[first, first + apart]] for key in keys}
