@@ -76,14 +76,15 @@ PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
     "experiments.language.seq2seq": {"source": (50,), "target": (50,)},
     "experiments.language.show_attend_tell": {"image": (224, 224, 3), "captions": (21,)},
     "experiments.language.transformer": {"source": (32,), "target": (32,)},
+    "experiments.prediction.hierarchical": {"video": (2, 128, 128, 3), "joints": (2, 1, 13, 2), "visible": (2, 1, 13)},
     "experiments.recognition.ram": {"image": (60, 60, 1), "label": ()},
     "experiments.recognition.vit": {"image": (224, 224, 3), "label": ()},
     "experiments.translation.cyclegan": {"a": (256, 256, 3), "b": (256, 256, 3)},
     "experiments.translation.discogan": {"a": (64, 64, 3), "b": (64, 64, 3)},
     "experiments.translation.pix2pix": {"input": (256, 256, 3), "target": (256, 256, 3)},
 }
-"""A record of each `paper` preset whose set is a published one, which need not be here: of three dimensions pixels,
-else numbers."""
+"""A record of each `paper` preset whose set is a published one, which need not be here: of three dimensions or more
+pixels, else numbers."""
 
 
 def every_recipe() -> list[str]:
@@ -158,7 +159,7 @@ def one_batch(config: Config, recipe: str) -> dict[str, jax.ShapeDtypeStruct]:
     size, calls = preset.data.batch, preset.loop.steps_per_call
     leading = (calls, size) if calls > 1 else (size,)
     return {
-        name: jax.ShapeDtypeStruct(leading + shape, np.uint8 if len(shape) == 3 else np.int32)
+        name: jax.ShapeDtypeStruct(leading + shape, np.uint8 if len(shape) >= 3 else np.int32)
         for name, shape in PUBLISHED[recipe].items()
     }
 

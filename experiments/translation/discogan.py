@@ -104,7 +104,9 @@ def learner(config: Config) -> Learner:
             "discriminators": Player(
                 discogan.loss_discriminators, ("of_a", "of_b"), tx, when=lambda state: state.step % 3 == 0
             ),
-            "generators": Player(discogan.loss_generators, ("to_a", "to_b"), tx, when=lambda state: state.step % 3 != 0),
+            "generators": Player(
+                discogan.loss_generators, ("to_a", "to_b"), tx, when=lambda state: state.step % 3 != 0
+            ),
         }
     )
 

@@ -145,9 +145,7 @@ def repeat(learner: Learner, n: int) -> Learner:
     return Learner(learner.init, step)
 
 
-def _in_turn(
-    turn: Array, play: Callable[[State], tuple[State, Metrics]], state: State
-) -> tuple[State, Metrics]:
+def _in_turn(turn: Array, play: Callable[[State], tuple[State, Metrics]], state: State) -> tuple[State, Metrics]:
     shapes = jax.eval_shape(play, state)[1]
 
     def rest(state: State) -> tuple[State, Metrics]:
