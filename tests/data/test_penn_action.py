@@ -80,6 +80,14 @@ def test_joints_and_boxes_are_where_the_image_shows_them(folder, config, size):
             assert right > columns[-1]
 
 
+def test_joints_by_hand(folder):
+    """Clip 1 is cut out from row 10 and column 9 on, 70 x 70: the film's pixel (20, 41) has its middle at (10.5, 32.5)
+    of 70, so 35 pixels show it at half of that, less a half."""
+    record = records(folder, "train", PennActionConfig(size=35))[0]
+    np.testing.assert_array_equal(record["extent"], [70, 70])
+    np.testing.assert_allclose(record["joints"][0, 0, 0], [10.5 / 2 - 0.5, 32.5 / 2 - 0.5], atol=1e-5)
+
+
 def test_what_is_cut_out_is_square_where_the_film_allows():
     boxes = np.array([[50.0, 20, 70, 60], [54, 24, 76, 61]])
     assert window(boxes, (120, 90)) == (38, 15, 89, 66)  # 36 x 51: 15 more in width, 7 of them on the left
