@@ -77,6 +77,7 @@ PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
     "experiments.language.seq2seq": {"source": (50,), "target": (50,)},
     "experiments.language.show_attend_tell": {"image": (224, 224, 3), "captions": (21,)},
     "experiments.language.transformer": {"source": (32,), "target": (32,)},
+    "experiments.prediction.hierarchical": {"video": (2, 128, 128, 3), "joints": (2, 1, 13, 2), "visible": (2, 1, 13)},
     "experiments.prediction.mcnet": {"video": (20, 128, 128, 1)},
     "experiments.prediction.storms": {"fields": (10, 128, 257, 6), "density": (10, 128, 257, 1)},
     "experiments.recognition.gru_rcn": {"video": (10, 224, 224, 3), "label": ()},
@@ -89,7 +90,7 @@ PUBLISHED: dict[str, dict[str, tuple[int, ...]]] = {
 }
 """A record of each `paper` preset whose set is a published one, which need not be here: of three dimensions or more
 pixels, else whole numbers, but for those in `NUMBERS`."""
-NUMBERS = ("fields", "density")
+NUMBERS = ("fields", "density", "joints")
 """Arrays of real numbers."""
 
 

@@ -84,6 +84,8 @@ class Config:
     """The image discriminator's learning rate over the generator's."""
     video_rate: float = 0.3
     """The video discriminator's."""
+    average: float = 0.995
+    """Decay of the averages of the generator's and the motion's parameters that are measured and drawn; 0 for none."""
     samples: int = 512
     """Clips generated for an evaluation."""
     motions: int = 4
@@ -299,7 +301,8 @@ def learner(config: Config) -> Learner:
     }
     if config.model.image_discriminator == "none":
         del players["image_discriminator"]
-    return alternate(players)
+    averaged = ("motion", "generator") if config.average else ()
+    return alternate(players, ema=dict.fromkeys(averaged, config.average))
 
 
 def batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, np.ndarray]]:

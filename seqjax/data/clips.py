@@ -1,6 +1,7 @@
-"""Clips for predictors of video: which set, how it is opened, the first of them to be looked at."""
+"""Clips for predictors of video: which set, how it is opened, parts of them, the first of them to be looked at."""
 
 import dataclasses
+from collections.abc import Collection
 
 import numpy as np
 
@@ -42,3 +43,24 @@ def first_clips(source: Source, number: int) -> dict[str, np.ndarray]:
 def video_alone(record: Record) -> Record:
     """The clip of a record, of whose other fields not all sets have the same."""
     return {"video": record["video"]}
+
+
+def window(record: Record, *, keys: Collection[str], start: int, frames: int) -> Record:
+    """So many frames of a clip, those ``keys`` that have one entry a frame cut, others left out; after the clip's end
+    its last frame again and again."""
+    length = len(record[next(iter(keys))])
+    return {key: record[key][np.minimum(np.arange(start, start + frames), length - 1)] for key in keys}
+
+
+def any_window(record: Record, rng: np.random.Generator, *, keys: Collection[str], frames: int) -> Record:
+    """`window` from anywhere, past the end only where the clip is too short."""
+    spare = len(record[next(iter(keys))]) - frames
+    return window(record, keys=keys, start=int(rng.integers(max(spare, 0) + 1)), frames=frames)
+
+
+def any_pair(record: Record, rng: np.random.Generator, *, keys: Collection[str], gap: int) -> Record:
+    """Two frames of a clip, 1 to ``gap`` apart: first the gap is drawn, cut to what the clip has, then the place."""
+    length = len(record[next(iter(keys))])
+    apart = min(int(rng.integers(1, gap + 1)), length - 1)
+    first = int(rng.integers(length - apart))
+    return {key: record[key][[first, first + apart]] for key in keys}

@@ -38,9 +38,11 @@ from seqjax.data.kth_actions import KTHActions
 from seqjax.data.memory_tasks import AddingProblem, CopyMemory
 from seqjax.data.moving_digits import MovingDigits
 from seqjax.data.moving_discs import MovingDiscs
+from seqjax.data.penn_action import PennAction
 from seqjax.data.photographs import PhotographCrops, Textures
 from seqjax.data.pix2pix import Pix2Pix
 from seqjax.data.scenes import Scenes
+from seqjax.data.stick_actions import StickActions
 from seqjax.data.storms import Cam5Hurricanes, Storms
 from seqjax.data.synthetic_speech import SyntheticSpeech
 from seqjax.data.transduction import Transduction
@@ -62,9 +64,11 @@ BUILDERS = (
     KarpathyCaptions,
     MovingDigits,
     MovingDiscs,
+    PennAction,
     PhotographCrops,
     Pix2Pix,
     Scenes,
+    StickActions,
     Storms,
     SyntheticSpeech,
     Textures,

@@ -157,7 +157,7 @@ class SequenceDiscriminator(nnx.Module):
         frames = jnp.moveaxis(clips, 1, 3)
         return self.stacked(frames.reshape(*frames.shape[:3], -1))
 
-    def remember(self, real: Float[Array, " B"], fake: Float[Array, " B"]) -> None:
+    def remember(self, real: Float[Array, " B"], fake: Float[Array, " N"]) -> None:
         """Keep the means of the losses of `ops.gan.non_saturating`'s discriminator on both, from their logits."""
         losses = jnp.stack([jnp.mean(jax.nn.softplus(-real)), jnp.mean(jax.nn.softplus(fake))])
         self.errors[...] = jax.lax.stop_gradient(losses.astype(jnp.float32))

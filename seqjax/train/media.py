@@ -4,10 +4,11 @@ All take uint8 in [0, 255] with one channel (grey) or three (RGB): a float pictu
 time it gets here, so it is refused rather than guessed at. Files are replaced whole or not at all.
 """
 
+import colorsys
 import io
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -142,6 +143,31 @@ def outlined(
     for colour, edges in boxes.items():
         shown = outline(shown, scale * edges, colour)
     return grid(shown)
+
+
+def skeletons(
+    poses: Float[np.ndarray, "N T J 2"], limbs: Sequence[tuple[int, int, int, int]], *, size: int, scale: int
+) -> UInt8[np.ndarray, "N T S S 3"]:
+    """Poses as lines on a dark ground, limbs in colours of their own.
+
+    Args:
+      poses: row and column of joints in pixels of frames of ``size``.
+      limbs: each from the middle of two joints to the middle of two others.
+      size: height and width of the frames.
+      scale: how much larger they are drawn.
+    """
+    colours = [colorsys.hsv_to_rgb(0.8 * k / len(limbs), 0.6, 1.0) for k in range(len(limbs))]
+    inks = [tuple(round(255 * part) for part in colour) for colour in colours]
+    ends = np.array(limbs)
+    places = scale * (np.stack([poses[..., ends[:, two], :].mean(axis=-2) for two in ((0, 1), (2, 3))], axis=-2) + 0.5)
+
+    def drawn(lines: np.ndarray) -> np.ndarray:
+        canvas = Image.new("RGB", (size * scale,) * 2, (_CELL,) * 3)
+        for line, ink in zip(lines, inks, strict=True):
+            ImageDraw.Draw(canvas).line([(column, row) for row, column in line], ink, max(1, scale // 2))
+        return np.asarray(canvas)
+
+    return np.stack([[drawn(lines) for lines in clip] for clip in places])
 
 
 def write_png(path: str | os.PathLike[str], image: UInt8[np.ndarray, "H W C"]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from seqjax.models.generation import dcgan, draw, mocogan
 from seqjax.models.language import captioner, ctc, seq2seq, show_attend_tell, transformer
-from seqjax.models.prediction import composite_lstm, convlstm, mcnet, storms, svg
+from seqjax.models.prediction import composite_lstm, convlstm, hierarchical, mcnet, storms, svg
 from seqjax.models.recognition import differentiable_ram, gru_rcn, ram, vit
 from seqjax.models.recurrent import memory_tasks
 from seqjax.models.translation import cyclegan, discogan, pix2pix
@@ -94,6 +94,19 @@ def storm_clips(config: Any, size: int) -> dict[str, np.ndarray]:
             fields[low][..., 1] += 0.3 * (b % 2)
             density[low] = b % 2
     return {"fields": fields, "density": density[..., None]}
+
+
+def posed_pairs(config: Any, size: int) -> dict[str, np.ndarray]:
+    """Two frames, each with a bright square at a wrist, which moves, before a ground of one grey."""
+    rng = np.random.default_rng(0)
+    joints = np.broadcast_to(rng.uniform(4, 12, (size, 1, 1, 13, 2)), (size, 2, 1, 13, 2)).astype(np.float32).copy()
+    video = np.full((size, 2, config.size, config.size, config.channels), 60, np.uint8)
+    for b in range(size):
+        for t in range(2):
+            row, column = 2 + b, 3 + (b + 5 * t) % 10
+            joints[b, t, 0, 5] = row, column
+            video[b, t, row - 1 : row + 2, column - 1 : column + 2] = 250
+    return {"video": video, "joints": joints, "visible": np.ones((size, 2, 1, 13), bool)}
 
 
 def marked_numbers(config: Any, size: int) -> dict[str, np.ndarray]:
@@ -376,6 +389,21 @@ SYSTEMS = {
             )
         },
         by_parts=False,
+    ),
+    "prediction/hierarchical": System(
+        hierarchical,
+        losses={"loss_generator": ("generator",), "loss_discriminator": ("discriminator",)},
+        batch=posed_pairs,
+        falls="loss_generator/distance",
+        # By hand from the released code's layers, 3x3 with biases: two encoders, of 3 and of 48 channels, and the
+        # decoder; of the discriminator 5x5, biases where nothing is normalised, two numbers a normalised feature.
+        published={
+            (9 * (3 + 48) * 64 + 2 * (9 * (64 * 64 + 64 * 128 + 128 * 128 + 128 * 256 + 2 * 256 * 256) + 1_152))
+            + (9 * (2 * 256 * 256 + 256 * 128 + 128 * 128 + 128 * 64 + 64 * 64 + 64 * 3) + 899)
+            + (25 * (51 * 64 + 64 * 128 + 128 * 256 + 256 * 512) + 64 + 2 * 896 + 8 * 8 * 512 + 1): {},
+        },
+        by_parts=False,
+        by_heart=150,
     ),
     "prediction/storms": System(
         storms,

@@ -153,3 +153,15 @@ def test_outlined_images_are_enlarged_and_coloured():
     for shown in (first, second):
         assert {tuple(x) for x in shown.reshape(-1, 3)} == {(90, 90, 90), tuple(red), tuple(blue)}
     assert media.outlined(images, {}).shape == (100, 198, 3)
+
+
+def test_skeletons_are_lines_between_the_middles_of_joints():
+    """A limb from the middle of joints 0 and 1 down to joint 2, two pixels of each."""
+    poses = np.array([[[[2.0, 3], [2, 5], [7, 4]]]])
+    drawn = media.skeletons(poses, [(0, 1, 2, 2)], size=10, scale=4)
+    assert drawn.shape == (1, 1, 40, 40, 3)
+    lit = (drawn[0, 0] != drawn[0, 0, 0, 0]).any(axis=-1)
+    rows, columns = np.nonzero(lit)
+    np.testing.assert_allclose([rows.min(), rows.max()], [4 * 2.5, 4 * 7.5], atol=1)
+    np.testing.assert_allclose([columns.min(), columns.max()], [4 * 4.5, 4 * 4.5], atol=1.5)
+    assert len({tuple(pixel) for pixel in drawn[0, 0][lit]}) == 1
