@@ -28,7 +28,7 @@ def test_steps_next_to_pytorch(tmp_path, capsys, monkeypatch):
     players = {"pix2pix": {"discriminator", "generator"}, "cyclegan": {"generators", "discriminators"}}
     for (system, library), record in by_point.items():
         if system == "no_system":
-            assert record["error"] == "ModuleNotFoundError: No module named 'experiments.translation.no_system'"
+            assert "no_system" in record["error"]
             continue
         assert record["steps_per_second"] == pytest.approx(1 / record["seconds"])
         assert set(record["first_losses"]) == players[system]
