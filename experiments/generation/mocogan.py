@@ -21,8 +21,9 @@ acd_motions 0.171 (0.463 between any two held-out clips), path_distance 3.34 px,
 shuffled 9.1). After 2,400 steps, 3 min 10 s, content and motion had 0.476, 0.092 and 2.60 px; in the same run continued
 to 6,000, 0.548, 0.093 and 2.63 px: how things move is learned early and stays; colours come and go, are fewer than the
 real ones, and discs are speckled. Kernels that keep variances, doubling by nearest neighbours, whole frames judged,
-other rates of the discriminators and a penalty on their slope were tried for 1,200 to 2,400 steps and kept no more of
-the colours. The other presets have not been trained yet.
+other rates of the discriminators and a penalty on their slope were tried for 1,200 to 2,400 steps, an average of the
+generator and a falling rate for all 4,800, and kept no more of the colours. The other presets have not been trained
+yet.
 """
 
 import dataclasses
@@ -84,8 +85,6 @@ class Config:
     """The image discriminator's learning rate over the generator's."""
     video_rate: float = 0.3
     """The video discriminator's."""
-    average: float = 0.995
-    """Decay of the averages of the generator's and the motion's parameters that are measured and drawn; 0 for none."""
     samples: int = 512
     """Clips generated for an evaluation."""
     motions: int = 4
@@ -301,8 +300,7 @@ def learner(config: Config) -> Learner:
     }
     if config.model.image_discriminator == "none":
         del players["image_discriminator"]
-    averaged = ("motion", "generator") if config.average else ()
-    return alternate(players, ema=dict.fromkeys(averaged, config.average))
+    return alternate(players)
 
 
 def batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, np.ndarray]]:
