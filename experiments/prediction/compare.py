@@ -2,7 +2,7 @@
 
     python -m experiments.prediction.compare --workdir runs/compare               # stochastic: walls throw digits about
     python -m experiments.prediction.compare digits --workdir runs/compare-digits       # digits whose future is given
-    python -m experiments.prediction.compare --systems convlstm svg-lp --samples 100
+    python -m experiments.prediction.compare --systems convlstm mcnet svg-lp --samples 100
 
 Trains every system by its own recipe (`preset` of `experiments.prediction.<recipe>`, on these clips, with as many
 frames of context and future as are given here) in workdir/<system>; what is there already is continued, or restored if
@@ -76,7 +76,7 @@ CONTENDERS: dict[System, Contender] = {
 class Config:
     """The comparison."""
 
-    systems: tuple[System, ...] = ("convlstm", "composite-lstm", "mcnet", "svg-lp")
+    systems: tuple[System, ...] = ("convlstm", "composite-lstm", "svg-lp")
     """What is compared."""
     preset: str = "cpu"
     """Of each system's recipe: networks, optimiser, schedule."""
@@ -103,7 +103,7 @@ class Config:
 PRESETS = {
     "stochastic": Config(),
     "digits": Config(
-        systems=("convlstm", "composite-lstm", "mcnet"),
+        systems=("convlstm", "composite-lstm"),
         data=Clips(batch=50),
         context=10,
         workdir="runs/compare-digits",
