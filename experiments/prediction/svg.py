@@ -16,11 +16,11 @@ sample alone, the future of the latents' means, the last frame copied, an empty 
 
 Measured, seed 0: `strip`, 1,000 steps, 2 min 8 s for SVG-LP on one busy CPU core: squared error of the best of 20
 0.0403 (SVG-FP 0.0571), of one sample 1.28, of the last frame 3.18; news 1.76 nats after an impact and 0.003 elsewhere
-(SVG-FP 2.16 and 0.004), the prior's deviation 0.919 and 0.408. `cpu` has not been trained to its end; after 850 steps,
-the last 114 of them on a schedule that ends there (`--loop.steps 850 --allow-change loop.steps`): MSE of the best of 20
-43.2, of one sample 66.7, of the means 63.6, of the last frame 84.4, of the mean frame 44.4; SSIM 0.502, 0.349, 0.368,
-0.310, 0.039 (0.469 of an empty background). Samples part at the walls and stay sharp, but digits change into others.
-`paper` has not been trained yet.
+(SVG-FP 2.16 and 0.004), the prior's deviation 0.919 and 0.408. `cpu`, 3,000 steps, 12 to 13 steps per second on one
+core, over the first ten frames (`experiments.prediction.compare`, which tests as far): MSE of the best of 20 31.2, of
+one sample 58.3, of the means 54.6, of the last frame 82.3, of the mean frame 44.3; SSIM 0.633, 0.450, 0.471, 0.321,
+0.040 (0.468 of an empty background). Samples part at the walls, stay sharp and keep their digit; after 850 steps they
+still changed into others. `paper` has not been trained yet.
 """
 
 import dataclasses
