@@ -40,7 +40,7 @@ class Optimizer:
     epoch: int = 1
     """Linear and halving schedules: steps over which the rate stays as it is, such as those of an epoch."""
     warmup: int = 0
-    """Steps over which the learning rate rises linearly from zero."""
+    """Steps over which the learning rate rises linearly from zero; a run that is not longer ends while it rises."""
     clip_norm: float | None = None
     """Gradients whose global norm is larger are scaled down to it."""
     weight_decay: float = 0.0
@@ -130,22 +130,20 @@ def learning_rate(config: Optimizer, steps: int) -> optax.Schedule:
     """The learning rate as a function of the number of updates already made, for a run of `steps` updates."""
     if config.learning_rate <= 0:
         raise InputError(f"optimizer.learning_rate: got {config.learning_rate}, expected a positive rate.")
-    if not 0 <= config.warmup < steps:
-        raise InputError(
-            f"optimizer.warmup: got {config.warmup} steps of warm-up in a run of {steps} steps, expected "
-            "0 <= warmup < steps. Shorten the warm-up or lengthen the run."
-        )
+    if config.warmup < 0:
+        raise InputError(f"optimizer.warmup: got {config.warmup}, expected a number of steps, or 0 for no warm-up.")
+    left = max(1, steps - config.warmup)  # a short trial of a long run may end within its warm-up
     match config.schedule:
         case "constant":
             after = optax.constant_schedule(config.learning_rate)
         case "cosine":
-            after = optax.cosine_decay_schedule(config.learning_rate, steps - config.warmup)
+            after = optax.cosine_decay_schedule(config.learning_rate, left)
         case "linear":
-            after = _constant_then_linear(config, steps - config.warmup)
+            after = _constant_then_linear(config, left)
         case "inverse_sqrt":
             after = _inverse_square_root(config)
         case "halving":
-            after = _constant_then_half(config, steps - config.warmup)
+            after = _constant_then_half(config, left)
         case _:
             raise InputError(f"optimizer.schedule: got {config.schedule!r}, expected one of {_names('schedule')}.")
     # Not optax.warmup_constant_schedule, whose rate stays zero where there are no warm-up steps.

@@ -108,6 +108,13 @@ def test_schedules_are_their_formulas(schedule, warmup):
         np.testing.assert_allclose([float(rate(step)) for step in steps], expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "halving", "inverse_sqrt"])
+def test_a_short_trial_ends_within_the_warm_up(schedule):
+    rate = learning_rate(Optimizer(learning_rate=0.2, schedule=schedule, warmup=50), 4)
+    with jax.numpy_dtype_promotion("standard"):
+        np.testing.assert_allclose([float(rate(step)) for step in range(4)], 0.2 * np.arange(4) / 50, rtol=1e-5)
+
+
 @pytest.mark.parametrize("epoch", [1, 7])
 def test_constant_then_linear_is_the_rule_of_pytorchs_cyclegan(epoch):
     """100 epochs at the rate, then 100 down a line; with n_epochs = n_epochs_decay = 100 and epochs counted from 1,
@@ -165,7 +172,6 @@ def test_the_schedule_drives_the_rule():
     ("config", "message"),
     [
         (Optimizer(learning_rate=0.0), "optimizer.learning_rate: got 0.0"),
-        (Optimizer(warmup=6), "optimizer.warmup: got 6 steps of warm-up in a run of 6 steps"),
         (Optimizer(warmup=-1), "optimizer.warmup: got -1"),
         (Optimizer(clip_norm=0.0), "optimizer.clip_norm: got 0.0"),
         (Optimizer(clip_weights=-1.0), "optimizer.clip_weights: got -1.0"),
