@@ -49,6 +49,11 @@ def test_links_lead_somewhere():
         assert target.startswith("https://") or (ROOT / target).exists(), target
 
 
+def test_every_notebook_is_listed():
+    notebooks = {p.relative_to(ROOT).as_posix() for p in ROOT.glob("colab/*.ipynb")}
+    assert set(targets(TEXT.split("## Colab")[1].split("\n## ")[0])) == notebooks
+
+
 def test_start_has_one_line_to_run_and_one_to_test():
     run, test = [block.strip() for block in blocks("bash")[:2]]
     assert "\n" not in run
