@@ -31,6 +31,7 @@ from jaxtyping import Array, Float
 from seqjax.errors import InputError
 from seqjax.ops import convolution_cpu
 from seqjax.ops.convolution_cpu import Geometry, adjoint, plain
+from seqjax.ops.softmax import wide
 
 
 def conv(
@@ -140,7 +141,11 @@ def _fold(inputs: Array, space: int) -> tuple[Array, tuple[int, ...]]:
 
 
 def _add(bias: Array | None, outputs: Array) -> Array:
-    return outputs if bias is None else outputs + jnp.broadcast_to(bias, outputs.shape)
+    if bias is None:
+        return outputs
+    # The gradient of a bias is a sum over all pixels, which half precision would cut short.
+    dtype = wide(outputs)
+    return (outputs.astype(dtype) + jnp.broadcast_to(bias.astype(dtype), outputs.shape)).astype(outputs.dtype)
 
 
 def _strided(kernel: Array, inputs: Array, *, geometry: Geometry) -> Array:

@@ -97,10 +97,13 @@ def storm_clips(config: Any, size: int) -> dict[str, np.ndarray]:
 
 
 def posed_pairs(config: Any, size: int) -> dict[str, np.ndarray]:
-    """Two frames, each with a bright square at a wrist, which moves, before a ground of one grey."""
+    """Two frames, each with a bright square at a wrist, which moves, on a ground of greys that differ.
+
+    Of equal ones rounding would decide which is the largest."""
     rng = np.random.default_rng(0)
     joints = np.broadcast_to(rng.uniform(4, 12, (size, 1, 1, 13, 2)), (size, 2, 1, 13, 2)).astype(np.float32).copy()
-    video = np.full((size, 2, config.size, config.size, config.channels), 60, np.uint8)
+    ground = rng.integers(50, 70, (size, 1, config.size, config.size, config.channels))
+    video = np.repeat(ground, 2, axis=1).astype(np.uint8)
     for b in range(size):
         for t in range(2):
             row, column = 2 + b, 3 + (b + 5 * t) % 10

@@ -155,6 +155,14 @@ def test_leading_dimensions_are_independent_and_dtype_is_kept():
     np.testing.assert_array_equal(reflect_pad(inputs, 2)[0, 0], single)
 
 
+@pytest.mark.parametrize("kind", OPS)
+def test_half_precision_sums_the_gradient_of_a_bias_over_all_pixels(kind):
+    """Of the sum of all outputs it is their number, 2,048, a power of two; bfloat16 counts in ones to 256."""
+    operands = jnp.zeros(1), jnp.zeros((1, 1, 1, 1)), jnp.zeros((2, 32, 32, 1))
+    half = [a.astype(jnp.bfloat16) for a in operands]
+    assert jax.grad(lambda b: jnp.sum(OPS[kind](b, *half[1:]).astype(jnp.float32)))(half[0]) == 2048
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_what_does_not_fit_is_refused():
     kernel, images = jnp.zeros((3, 3, 4, 4)), jnp.zeros((1, 4, 5, 3))
