@@ -36,7 +36,7 @@ from seqjax.data.placed_digits import PlacedDigits, open_digits, placed_batches,
 from seqjax.data.source import Record, Source, first
 from seqjax.metrics.average import average
 from seqjax.metrics.baselines import feed_forward
-from seqjax.metrics.pointing import nearest_look
+from seqjax.metrics.pointing import look_distances
 from seqjax.models.recognition import ram
 from seqjax.train.command import main
 from seqjax.train.comparison import run_several, training_curves
@@ -171,11 +171,12 @@ def learner(config: Config) -> Learner:
 
 def names(config: Config) -> tuple[str, ...]:
     """What is measured."""
-    return (*METRICS, "distance") if config.data.digit else tuple(METRICS)
+    return (*METRICS, "nearest", "last") if config.data.digit else tuple(METRICS)
 
 
 def measure(config: Config, outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """100 for each image that is told wrong, else 0; pixels from the nearest glimpse to the middle of the digit."""
+    """100 for each image that is told wrong, else 0; pixels from the nearest and the last glimpse to the middle of the
+    digit."""
     found = {
         name: 100.0 * (jnp.argmax(outputs[places], axis=-1) != batch["label"]).astype(jnp.float32)
         for name, places in METRICS.items()
@@ -183,18 +184,21 @@ def measure(config: Config, outputs: Mapping[str, jax.Array], batch: Mapping[str
     if not config.data.digit:
         return found
     looked = (jnp.clip(outputs["places"], -1, 1) + 1) / 2 * config.model.size
-    return found | {"distance": nearest_look(looked, batch["corner"], side=config.data.digit)}
+    distances = look_distances(looked, batch["corner"], side=config.data.digit)
+    return found | {"nearest": jnp.min(distances, axis=-1), "last": distances[..., -1]}
 
 
 def baselines(config: Config, train: Source) -> dict[str, Predict]:
-    """Always the same class, and feed-forward networks of all pixels, on 30 images of each digit."""
+    """Always the same class, and feed-forward networks of all pixels, on as many images as this one
+    sees."""
     glimpses, classes = config.model.glimpses, config.model.classes
     known: dict[str, Predict] = {
         "always the same": lambda _, batch: anywhere(glimpses, jnp.zeros((len(batch["label"]), classes)))
     }
     if not config.rivals:
         return known
-    images, labels = placed_images(config.data, train, times=30, seed=config.seed)
+    times = -(-config.loop.steps * config.data.batch // len(train))
+    images, labels = placed_images(config.data, train, times=times, seed=config.seed)
     rivals = feed_forward(images, labels, steps=config.loop.steps, batch=config.data.batch)
     return known | {name: functools.partial(rival, glimpses, logits) for name, logits in rivals.items()}
 

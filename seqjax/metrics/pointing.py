@@ -1,4 +1,4 @@
-"""Whether attention is where it should be: how much of it lies in a box, whether its peak does, how near it comes."""
+"""Whether attention is where it should be: how much of it lies in a box, whether its peak does, how far off it is."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -31,8 +31,8 @@ def box_attention(
     return jnp.sum(flat * inside.reshape(flat.shape), axis=-1), (share >= 0.5).astype(jnp.float32)
 
 
-def nearest_look(looked: Float[Array, "*B T 2"], corners: Int[Array, "*B 2"], *, side: int) -> Float[Array, "*B"]:
-    """``min_t ‖l_t - m‖``: pixels from the nearest of T glimpses to the middle ``m`` of what is to be found.
+def look_distances(looked: Float[Array, "*B T 2"], corners: Int[Array, "*B 2"], *, side: int) -> Float[Array, "*B T"]:
+    """``‖l_t - m‖``: pixels from each of T glimpses to the middle ``m`` of what is to be found.
 
     Args:
       looked: ``(x, y)`` of the glimpses in pixels from the upper left corner of the image.
@@ -40,7 +40,7 @@ def nearest_look(looked: Float[Array, "*B T 2"], corners: Int[Array, "*B 2"], *,
       side: its height and width in pixels.
     """
     middle = corners[..., None, ::-1].astype(jnp.float32) + side / 2
-    return jnp.min(jnp.linalg.norm(looked - jnp.broadcast_to(middle, looked.shape), axis=-1), axis=-1)
+    return jnp.linalg.norm(looked - jnp.broadcast_to(middle, looked.shape), axis=-1)
 
 
 def _shares(first: Int[Array, "*B"], last: Int[Array, "*B"], number: int, size: int) -> Float[Array, "*B {number}"]:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.metrics.pointing import box_attention, nearest_look
+from seqjax.metrics.pointing import box_attention, look_distances
 
 RNG = np.random.default_rng(0)
 
@@ -38,11 +38,11 @@ def test_a_place_that_fills_its_box():
     assert box_attention(weights, jnp.array([0, 0, 8, 8]), size=32)[1] == 0
 
 
-def test_the_nearest_look_against_loops():
+def test_distances_of_looks_against_loops():
     looked, corners = RNG.uniform(0, 30, size=(5, 3, 2)), RNG.integers(0, 20, size=(5, 2))
     expected = [
-        min(np.hypot(x - (column + 3.5), y - (row + 3.5)) for x, y in path)
+        [np.hypot(x - (column + 3.5), y - (row + 3.5)) for x, y in path]
         for path, (row, column) in zip(looked, corners, strict=True)
     ]
-    found = nearest_look(jnp.asarray(looked, jnp.float32), jnp.asarray(corners), side=7)
+    found = look_distances(jnp.asarray(looked, jnp.float32), jnp.asarray(corners), side=7)
     np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -12,19 +12,20 @@ TINY = recipe.PRESETS["tiny"]
 
 
 def test_errors_in_percent_and_the_distance_to_the_digit():
-    """Two paths: one comes to the digit's middle, 4 pixels right of and below its corner, one nearest 3 and 4 off."""
+    """Two paths: one ends in the digit's middle, 4 pixels right of and below its corner, one begins 3 and 4 off."""
     wrong, right = jax.nn.one_hot(jnp.array([[1, 0], [1, 2]]), 3)
-    middles = np.array([[4 + 6, 4 + 2], [4 + 3 + 0, 4 + 4 + 9]])  # x, y
-    places = jnp.stack([jnp.asarray(m / 12 - 1, jnp.float32) for m in (middles + 6, middles)], axis=1)
+    looked = np.array([[[16, 12], [10, 6]], [[7, 17], [20, 3]]])  # x, y
+    places = jnp.asarray(looked / 12 - 1, jnp.float32)
     outputs = {"still": right, "drawn": wrong, "shuffled": wrong, "places": places}
     batch = {"label": jnp.array([1, 2]), "corner": jnp.array([[2, 6], [9, 0]])}
     found = recipe.measure(TINY, outputs, batch)
-    assert {name: value.tolist() for name, value in found.items() if name != "distance"} == {
+    assert {name: value.tolist() for name, value in found.items() if name not in ("nearest", "last")} == {
         "error": [0, 0],
         "error_drawn": [0, 100],
         "error_shuffled": [0, 100],
     }
-    np.testing.assert_allclose(found["distance"], [0, 5], atol=1e-4)
+    np.testing.assert_allclose(found["nearest"], [0, 5], atol=1e-4)
+    np.testing.assert_allclose(found["last"], [0, np.hypot(16, 10)], atol=1e-4)
     assert recipe.names(TINY) == tuple(found)
 
 
