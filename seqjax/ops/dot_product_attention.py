@@ -23,7 +23,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from seqjax.errors import InputError
 from seqjax.ops.attention_mask import Mask, Structure, distance_bias, make_mask, visible
-from seqjax.ops.flash_attention import flash_attention, scores
+from seqjax.ops.flash_attention import Partial, flash_attention, scores, weigh
 from seqjax.ops.softmax import masked_softmax
 
 Implementation = Literal["xla", "flash", "cudnn"]
@@ -103,6 +103,53 @@ def dot_product_attention(
             result = flash_attention(*heads, structure, hidden, scale=scale, chunks=chunks)
         outputs = result.transpose(0, 3, 1, 2, 4)
     return outputs.reshape(*queries.shape[:-1], values.shape[-1])
+
+
+def partial_attention(
+    queries: Float[Array, "*B T N H"],
+    keys: Float[Array, "*B S K H"],
+    values: Float[Array, "*B S K E"],
+    *,
+    mask: Bool[Array, "..."] | None = None,
+    lengths: Int[Array, "*B"] | None = None,
+    segments: tuple[Int[Array, "*B T"], Int[Array, "*B S"]] | None = None,
+    causal: bool = False,
+    window: tuple[int, int] | None = None,
+    offset: Int[Array, "..."] | int = 0,
+    alibi: Float[Array, " N"] | None = None,
+    scale: float | None = None,
+) -> Partial:
+    """Attention over these keys, before it is known what others there are.
+
+        finish(merge(partial_attention(q, k[:, :n], v[:, :n]), partial_attention(q, k[:, n:], v[:, n:], offset=-n)))
+
+    is `dot_product_attention` over all of them (`flash_attention.merge`, ``finish``), in value and gradient: for keys
+    that lie on several devices, or in several caches. All scores of these keys are held.
+
+    Args:
+      queries, keys, values, mask, lengths, segments, causal, window, alibi, scale: as there, of these keys.
+      offset: position of the first query as seen from the first of these keys: negative before them.
+
+    Returns:
+      ``total [*B, T, N, E]``, ``top`` and ``mass`` ``[*B, T, N]``, in float32 at least.
+
+    Raises:
+      InputError: for shapes that do not fit together, each named.
+
+    Source: Rabe and Staats, *Self-attention Does Not Need O(n²) Memory*, 2021.
+    """
+    structure, hidden = _read(queries, keys, values, mask, lengths, segments, causal, window, offset, alibi)
+    scale = 1 / math.sqrt(queries.shape[-1]) if scale is None else scale
+    q, k, v = _split_heads(queries, keys, values)
+    logits, seen = scores(q, k, structure, hidden, scale, (0, structure.queries), (0, structure.keys))
+    if seen is not None:
+        logits = jnp.where(seen, logits, jnp.full_like(logits, -jnp.inf))
+    total, top, mass = weigh(logits, v)
+    rows = queries.shape[:-1]
+    return Partial(
+        total.transpose(0, 3, 1, 2, 4).reshape(*rows, values.shape[-1]),
+        *(x.transpose(0, 3, 1, 2).reshape(rows) for x in (top, mass)),
+    )
 
 
 def _read(

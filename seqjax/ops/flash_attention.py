@@ -51,7 +51,8 @@ class _Static(NamedTuple):
 def merge(first: Partial, second: Partial) -> Partial:
     """Attention over the keys of both. Associative and commutative; `Partial` of no key is its identity.
 
-    What keys on other devices, in a cache, or in another chunk give, becomes one result by it.
+    What keys on other devices, in a cache, or in another chunk give, becomes one result by it
+    (`dot_product_attention.partial_attention`).
     """
     top = jnp.maximum(first.top, second.top)
     a, b = jnp.exp(first.top - top), jnp.exp(second.top - top)
@@ -132,9 +133,11 @@ def _block(static: _Static, mask: Mask, queries: Array, keys: Array, i: Array, j
     return logits if seen is None else jnp.where(seen, logits, jnp.full_like(logits, -jnp.inf))
 
 
-def _partial(logits: Array, values: Array) -> Partial:
-    # A finite bound below: where all is hidden, the exponential of -inf minus it is zero, and no NaN.
-    top = jnp.maximum(jnp.max(logits, axis=-1), LOWEST)
+def weigh(logits: Float[Array, "B K G T S"], values: Float[Array, "B K S E"]) -> Partial:
+    """A `Partial` of heads that lead, from its scores; -∞ for what is hidden."""
+    # A finite bound below: where all is hidden, the exponential of -inf minus it is zero, and no NaN. It has no gradient,
+    # since the result in the end does not depend on it.
+    top = jax.lax.stop_gradient(jnp.maximum(jnp.max(logits, axis=-1), LOWEST))
     weights = jnp.exp(logits - top[..., None])
     total = jnp.einsum("bkgts,bkse->bkgte", weights.astype(values.dtype), values, preferred_element_type=weights.dtype)
     return Partial(total, top, jnp.sum(weights, axis=-1))
@@ -157,7 +160,7 @@ def _forward(static: _Static, queries: Array, keys: Array, values: Array, mask: 
         i, q = inputs
 
         def add(j: Array, partial: Partial) -> Partial:
-            return merge(partial, _partial(_block(static, mask, q, keys[j], i, j), values[j]))
+            return merge(partial, weigh(_block(static, mask, q, keys[j], i, j), values[j]))
 
         rows = q.shape[:-1]
         nothing = Partial(

@@ -9,7 +9,7 @@ import pytest
 
 from seqjax.errors import InputError
 from seqjax.ops import dot_product_attention as module
-from seqjax.ops.dot_product_attention import dot_product_attention
+from seqjax.ops.dot_product_attention import dot_product_attention, partial_attention
 from seqjax.ops.flash_attention import Partial, finish, merge
 
 B, T, S, N, K, H, E = 2, 7, 9, 4, 2, 3, 5
@@ -262,6 +262,33 @@ def test_merging_parts_in_any_order_gives_the_whole():
     for merged in (merge(merge(a, b), c), merge(a, merge(b, c)), merge(merge(c, nothing), merge(b, a))):
         np.testing.assert_allclose(finish(merged), whole, rtol=1e-5)
     np.testing.assert_array_equal(finish(merge(nothing, nothing)), 0)
+
+
+@EVERY_CASE
+def test_parts_of_the_keys_merge_into_all_of_them(case):
+    """In value and gradient."""
+
+    def part(heads, first, last):
+        own = arrays(case) | {"offset": arrays(case).get("offset", 0) - first}
+        if "mask" in own:
+            own["mask"] = own["mask"][..., first:last]
+        if "lengths" in own:
+            own["lengths"] = jnp.clip(own["lengths"] - first, 0, last - first)
+        if "segments" in own:
+            own["segments"] = own["segments"][0], own["segments"][1][:, first:last]
+        queries, keys, values = heads
+        return partial_attention(queries, keys[:, first:last], values[:, first:last], **own)
+
+    def merged(*heads):
+        return finish(merge(merge(part(heads, 0, 4), part(heads, 4, 7)), part(heads, 7, S)))
+
+    def run(heads, w):
+        out, pull = jax.vjp(merged, *heads)
+        return out, pull(w)
+
+    parts = jax.jit(run)(list(map(jnp.asarray, HEADS)), jnp.asarray(W))
+    for a, b in zip(jax.tree.leaves(parts), jax.tree.leaves(found(case, "xla")), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("unchecked")
