@@ -135,8 +135,8 @@ def _block(static: _Static, mask: Mask, queries: Array, keys: Array, i: Array, j
 
 def weigh(logits: Float[Array, "B K G T S"], values: Float[Array, "B K S E"]) -> Partial:
     """A `Partial` of heads that lead, from its scores; -∞ for what is hidden."""
-    # A finite bound below: where all is hidden, the exponential of -inf minus it is zero, and no NaN. It has no gradient,
-    # since the result in the end does not depend on it.
+    # A finite bound below: where all is hidden, the exponential of -inf minus it is zero, and no NaN.
+    # It has no gradient, since the result in the end does not depend on it.
     top = jax.lax.stop_gradient(jnp.maximum(jnp.max(logits, axis=-1), LOWEST))
     weights = jnp.exp(logits - top[..., None])
     total = jnp.einsum("bkgts,bkse->bkgte", weights.astype(values.dtype), values, preferred_element_type=weights.dtype)
