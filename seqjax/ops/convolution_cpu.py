@@ -98,9 +98,11 @@ def transposed(kernel: Array, outputs: Array, *, geometry: Geometry) -> Array:
         windows = _multiply(_rows(kernel).T, outputs, exact=True)
         added = adjoint(functools.partial(_windows, geometry=geometry), geometry.inputs, windows)
         return added.astype(outputs.dtype)
+    *window, channels, _ = geometry.kernel
+    if channels > FEW and max(geometry.stride) > 1 and all(map(int.__ge__, window, geometry.stride)):
+        return _by_phases(kernel, outputs, geometry=geometry)
     pads = [(k - 1 - before, n + before - 1 - reach) for n, k, before, reach in geometry.windows()]
-    mirrored = jnp.flip(kernel, axis=range(len(pads))).swapaxes(-1, -2)
-    return plain(outputs, mirrored, pads, images_dilation=geometry.stride)
+    return plain(outputs, _mirrored(kernel), pads, images_dilation=geometry.stride)
 
 
 def correlated(inputs: Array, outputs: Array, *, geometry: Geometry) -> Array:
@@ -220,6 +222,30 @@ def _by_taps(kernel: Array, inputs: Array, *, geometry: Geometry) -> Array:
     by_tap = total.reshape(*total.shape[:-1], geometry.kernel[last], -1)
     shifted = [_met(by_tap[..., i, :], last, i, geometry) for i in range(geometry.kernel[last])]
     return sum(shifted[1:], shifted[0]).astype(inputs.dtype)
+
+
+def _by_phases(kernel: Array, outputs: Array, *, geometry: Geometry) -> Array:
+    """Every stride-th row and column of x by itself, of the taps that reach it: no zeros are multiplied, of which many
+    images make more than the cache holds."""
+    space, phases = len(geometry.stride), []
+    for first in itertools.product(*map(range, geometry.stride)):
+        taps, pads = [], []
+        for (n, k, before, reach), s, row in zip(geometry.windows(), geometry.stride, first, strict=True):
+            shift, tap = divmod(row + before, s)
+            taps.append(slice(tap, None, s))
+            pads.append((len(range(tap, k, s)) - 1 - shift, -(-n // s) - 1 + shift - reach // s))
+        phases.append(plain(outputs, _mirrored(kernel[tuple(taps)]), pads))
+    *batch_and_sizes, channels = phases[0].shape
+    x = jnp.stack(phases, axis=space + 1).reshape(*batch_and_sizes, *geometry.stride, channels)
+    for axis in range(1, space + 1):  # the phases of a direction follow its rows
+        x = jnp.moveaxis(x, space + axis, 2 * axis)
+    sizes = [m * s for m, s in zip(batch_and_sizes[1:], geometry.stride, strict=True)]
+    return x.reshape(len(outputs), *sizes, channels)[:, *(slice(n) for n in geometry.inputs[1:-1])]
+
+
+def _mirrored(kernel: Array) -> Array:
+    """The taps from last to first, features and channels exchanged."""
+    return jnp.flip(kernel, axis=range(kernel.ndim - 2)).swapaxes(-1, -2)
 
 
 def _exchanged(inputs: Array, outputs: Array, *, geometry: Geometry) -> Array:

@@ -69,8 +69,8 @@ def dot_product_attention(
       scale: of the scores; ``1/√H`` unless given.
       dropout: the share of weights set to zero, the others divided by what is left; "xla" only.
       key: for dropout.
-      implementation: see above. None takes "xla" where T·S is at most 2²⁰ or there is dropout, and else "flash";
-        "cudnn" only whoever asks for it gets.
+      implementation: see above. None takes "xla" where T·S is at most 2²⁰ (on CPU 2¹⁶) or there is dropout, and else
+        "flash"; "cudnn" only whoever asks for it gets.
       chunks: how many queries and keys a block of "flash" has: more is faster up to a point and takes more memory.
 
     Raises:
@@ -82,7 +82,7 @@ def dot_product_attention(
     structure, hidden = _read(queries, keys, values, mask, lengths, segments, causal, window, offset, alibi)
     scale = 1 / math.sqrt(queries.shape[-1]) if scale is None else scale
     if implementation is None:
-        small = structure.queries * structure.keys <= 2**20
+        small = structure.queries * structure.keys <= (2**16 if jax.default_backend() == "cpu" else 2**20)
         implementation = "xla" if small or dropout else "flash"
     if implementation not in get_args(Implementation):
         raise InputError(f"implementation is {implementation!r}; expected one of {get_args(Implementation)}, or None.")

@@ -26,6 +26,10 @@ GEOMETRIES = {
     ),
     "videos of one position": ("windows", Geometry((3, 4, 4, 4, 5), (4, 4, 4, 5, 2), (1, 1, 1), ((0, 0),) * 3)),
     "fewer zeros than none": ("windows", Geometry((2, 9, 8, 3), (3, 3, 3, 6), (1, 1), ((-1, 0), (2, -2)))),
+    "strides that differ": ("xla", Geometry((2, 11, 10, 6), (4, 5, 6, 5), (3, 1), ((1, 0), (2, 2)))),
+    "strides, fewer zeros than none": ("xla", Geometry((2, 12, 11, 6), (3, 4, 6, 5), (2, 2), ((-1, 0), (3, -1)))),
+    "strides, one dimension": ("xla", Geometry((2, 40, 6), (5, 6, 7), (3,), ((2, 1),))),
+    "strides beyond the kernel": ("xla", Geometry((2, 12, 11, 6), (2, 2, 6, 5), (3, 3), ((0, 0), (0, 0)))),
     "rows left over": ("xla", Geometry((2, 10, 9, 6), (3, 3, 6, 5), (2, 2), ((1, 0), (0, 0)))),
 }
 

@@ -207,7 +207,8 @@ def test_long_sequences_take_flash_and_short_ones_plain(monkeypatch):
 
     flash = module.flash_attention
     monkeypatch.setattr(module, "flash_attention", spy)
-    for length, expected in ((1024, 0), (1025, 1)):
+    for backend, length, expected in (("cpu", 256, 0), ("cpu", 257, 1), ("gpu", 1024, 1), ("gpu", 1025, 2)):
+        monkeypatch.setattr(jax, "default_backend", lambda backend=backend: backend)
         shapes = [jax.ShapeDtypeStruct((1, length, 1, 2), jnp.float32)] * 3
         jax.eval_shape(dot_product_attention, *shapes)
         assert len(called) == expected
