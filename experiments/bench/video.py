@@ -146,7 +146,10 @@ def plot(records: list[dict[str, Any]], path: Path) -> None:
             ]
             axes.plot(*zip(*dots, strict=True) if dots else ([], []), "o", alpha=0.5, label=system)
         axes.axvline(1, color="black", linewidth=1)
-        axes.set(xscale="log", yticks=range(len(libraries)), yticklabels=libraries, xlabel=f"{measure} / seqjax's")
+        axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlim(min(axes.get_xlim()[0], 0.45), max(axes.get_xlim()[1], 2.2))
+        axes.set(yticks=range(len(libraries)), yticklabels=libraries, xlabel=f"{measure} / seqjax's")
     panels[0].legend()
     figure.savefig(path, dpi=150)
     plt.close(figure)
