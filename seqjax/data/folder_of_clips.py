@@ -9,7 +9,7 @@ of those that were there, and all clips of a video are in one split.
 import dataclasses
 import hashlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -134,22 +134,38 @@ class FolderOfClips(tfds.core.GeneratorBasedBuilder):
             for clip in cut(video, config.frames):
                 yield clips, {"video": clip, "index": i}
                 clips += 1
-        self._tell(split, clips, len(files), damaged, short)
+        reasons = list(damaged.values())
+        tell_left_out(split, kept=clips, files=len(files), damaged=reasons, short=short, frames=config.frames)
         self.info.metadata["files"][split] = paths
-        self.info.metadata["damaged"][split] = list(damaged.values())
+        self.info.metadata["damaged"][split] = reasons
         self.info.metadata["short"][split] = short
 
-    def _tell(self, split: str, clips: int, files: int, damaged: dict[str, str], short: list[str]) -> None:
-        frames = self.builder_config.frames
-        left_out = []
-        if damaged:
-            left_out.append(f"{len(damaged)} of {files} cannot be read: {listed(damaged.values())}")
-        if short:
-            left_out.append(f"{len(short)} of {files} are shorter than frames={frames}: {listed(short)}")
-        if not clips:
-            raise InputError(f"Nothing is left for {split}. {'. '.join(left_out)}")
-        for reason in left_out:
-            _log.warning("Left out of %s, %s", split, reason)
+
+def tell_left_out(
+    split: str, *, kept: int, files: int, damaged: Collection[str], short: Collection[str], frames: int
+) -> None:
+    """A warning of what is left out of a split: so many of its files cannot be read, so many are too short.
+
+    Args:
+      split: its name.
+      kept: clips that there are.
+      files: of the split.
+      damaged: why, of each file that cannot be read.
+      short: names and lengths of those shorter than ``frames``.
+      frames: length of a clip.
+
+    Raises:
+      InputError: nothing is kept.
+    """
+    left_out = []
+    if damaged:
+        left_out.append(f"{len(damaged)} of {files} cannot be read: {listed(damaged)}")
+    if short:
+        left_out.append(f"{len(short)} of {files} are shorter than frames={frames}: {listed(short)}")
+    if not kept:
+        raise InputError(f"Nothing is left for {split}. {'. '.join(left_out)}")
+    for reason in left_out:
+        _log.warning("Left out of %s, %s", split, reason)
 
 
 def find(root: Path) -> list[Path]:

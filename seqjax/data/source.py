@@ -1,12 +1,12 @@
 """Data sets by name, as sources of records that can be read in any order.
 
-A record is a dict of NumPy arrays. A clip is under ``"video"``, uint8 ``[T, H, W, C]``, a still under ``"image"``,
-uint8 ``[H, W, C]``, a pair of stills under ``"input"`` and ``"target"``. Sets for translation without pairs have splits
-``trainA``, ``trainB``, ``testA``, ``testB`` of stills, which ``train_batches`` takes together. Images with captions
-have texts under ``"captions"`` and a number of their own under ``"index"``. What a set of TFDS nests is taken apart,
-``"objects/label"``. The sets of this package are known by name beside all of TFDS's. What is not on disk yet is
-prepared first, once, in the ``array_record`` format. Reading needs no TensorFlow, nor does preparing this package's
-sets; some of TFDS's sets cannot be had without it.
+A record is a dict of NumPy arrays. A clip is under ``"video"``, uint8 ``[T, H, W, C]``, features of its frames under
+``"percepts"``, float32 ``[T, D]``, a still under ``"image"``, uint8 ``[H, W, C]``, a pair of stills under ``"input"``
+and ``"target"``. Sets for translation without pairs have splits ``trainA``, ``trainB``, ``testA``, ``testB`` of stills,
+which ``train_batches`` takes together. Images with captions have texts under ``"captions"`` and a number of their own
+under ``"index"``. What a set of TFDS nests is taken apart, ``"objects/label"``. The sets of this package are known by
+name beside all of TFDS's. What is not on disk yet is prepared first, once, in the ``array_record`` format. Reading
+needs no TensorFlow, nor does preparing this package's sets; some of TFDS's sets cannot be had without it.
 """
 
 import difflib
@@ -33,6 +33,7 @@ from seqjax.data.digit_styles import DigitStyles
 from seqjax.data.digits import Digits
 from seqjax.data.encoded_frames import EncodedFrames
 from seqjax.data.folder_of_clips import FolderOfClips
+from seqjax.data.folder_of_features import FolderOfFeatures
 from seqjax.data.karpathy_captions import KarpathyCaptions
 from seqjax.data.kth_actions import KTHActions
 from seqjax.data.memory_tasks import AddingProblem, CopyMemory
@@ -60,6 +61,7 @@ BUILDERS = (
     DigitStyles,
     Digits,
     FolderOfClips,
+    FolderOfFeatures,
     KTHActions,
     KarpathyCaptions,
     MovingDigits,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 from seqjax.errors import InputError
@@ -77,7 +77,7 @@ def by_number(file: Path) -> list[tuple[int, int | str]]:
     return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
 
 
-def cut(video: Frames, frames: int) -> Iterator[Frames]:
+def cut(video: Shaped[np.ndarray, "T *S"], frames: int) -> Iterator[Shaped[np.ndarray, "{frames} *S"]]:
     """Consecutive clips of so many frames from the beginning on; what is left at the end is in none."""
     for start in range(0, len(video) - frames + 1, frames):
         yield video[start : start + frames]

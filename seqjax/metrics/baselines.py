@@ -1,6 +1,7 @@
 """What a model has to beat: predictions and samples that need no training, or only simple statistics of it.
 
 Of a video predictor: `forecasts`, which are `copy_last` and `constant`, of an empty frame and of the `mean_frame`.
+Of a predictor of features: `feature_forecasts`.
 Of a generator of images: `gaussian_pixels`, which is the honest one, and `mean_of_two` and `pixel_marginals`, which are
 easier. Of image translation with pairs: `nearest_pair`. Of a captioner: `captions`, which are the one `told_alike` and
 that of the `nearest` picture, and the same network trained `blind`. Of a translator: the source `copied`. Of what
@@ -63,6 +64,27 @@ def forecasts(records: Iterable[Mapping[str, np.ndarray]], *, steps: int) -> dic
         "copy of the last frame": functools.partial(copy_last, steps=steps),
         "empty background": lambda context: constant(context, jnp.zeros_like(mean), steps=steps),
         "mean frame of the training set": lambda context: constant(context, mean, steps=steps),
+    }
+
+
+def feature_forecasts(
+    records: Iterable[Mapping[str, np.ndarray]], *, steps: int
+) -> dict[str, Callable[[Float[Array, "B T D"]], Float[Array, "B S D"]]]:
+    """By name, what a predictor of so many steps of features has to beat: the last ones, their mean over the steps
+    seen, and their mean over all steps of the training set.
+
+    Args:
+      records: of the training set, with ``percepts`` ``[T, D]``.
+      steps: how many.
+    """
+    mean = np.mean([record["percepts"].mean(axis=0, dtype=np.float64) for record in records], axis=0)
+    everywhere = jnp.asarray(mean, jnp.float32)
+    return {
+        "copy of the last features": lambda context: jnp.repeat(context[:, -1:], steps, axis=1),
+        "mean features of the clip": lambda context: jnp.repeat(context.mean(axis=1, keepdims=True), steps, axis=1),
+        "mean features of the training set": lambda context: jnp.broadcast_to(
+            everywhere[None, None], (len(context), steps, len(everywhere))
+        ),
     }
 
 

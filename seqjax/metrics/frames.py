@@ -53,6 +53,26 @@ def frame_metrics(*, frames: int, ssim: distances.SSIMVariant = "gauss11", data_
     return Metric(init, accumulate, lambda acc: by_frame(means(acc, "frame_metrics")))
 
 
+def vector_metrics(*, steps: int) -> Metric:
+    """Squared error of predicted vectors, such as features, over outputs and `batch["target"]`, both [B, T, D].
+
+    "mse" is summed over the D numbers and averaged over sequences and the T = `steps` steps; "mse_by_frame" has the T
+    averages over sequences. InputError if the shapes are not as said.
+    """
+
+    def accumulate(acc: Totals, outputs: Float[Array, "B T D"], batch: Mapping[str, Array]) -> Totals:
+        target = batch["target"]
+        if outputs.shape != target.shape or outputs.shape[1] != steps:
+            raise InputError(
+                f"vector_metrics(steps={steps}): outputs have the shape {outputs.shape} and batch['target'] "
+                f"{target.shape}; expected [B, {steps}, D] twice."
+            )
+        values = {"mse": jnp.sum(jnp.square(outputs - target), axis=-1)}
+        return add(acc, values, batch.get("weight", jnp.ones(len(target))))
+
+    return Metric(lambda: zeros({"mse": (steps,)}), accumulate, lambda acc: by_frame(means(acc, "vector_metrics")))
+
+
 def frame_figures(
     outputs: Float[Array, "B T H W C"],
     target: Float[Array, "B T H W C"],

@@ -23,22 +23,26 @@ class Optimizer:
     4), so that one learning rate serves it and the rule of every vector: Adam with Nesterov's momentum (Dozat, 2016).
     AdamW is Adam whose decay stands beside the gradient's mean, θ ← θ - learning_rate · (m̂ / (√v̂ + ε) + weight_decay ·
     θ), for kernels alone (Loshchilov and Hutter, *Decoupled Weight Decay Regularization*, 2019, Algorithm 2).
-    SGD subtracts the gradient times the rate; Adadelta is of Zeiler, *ADADELTA: An Adaptive Learning Rate Method*,
-    2012, Algorithm 1, times the rate, which is 1 there.
+    SGD subtracts the gradient times the rate; with momentum (Polyak, *Some methods of speeding up the convergence of
+    iteration methods*, 1964) v ← momentum · v - learning_rate · g, θ ← θ + v. Adadelta is of Zeiler, *ADADELTA: An
+    Adaptive Learning Rate Method*, 2012, Algorithm 1, times the rate, which is 1 there.
     """
 
-    name: Literal["adam", "adamw", "rmsprop", "muon", "sgd", "adadelta"] = "adam"
+    name: Literal["adam", "adamw", "rmsprop", "muon", "sgd", "momentum", "adadelta"] = "adam"
     """The update rule."""
     learning_rate: float = 1e-3
     """The highest learning rate of the schedule."""
-    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt", "halving"] = "constant"
+    schedule: Literal["constant", "cosine", "linear", "inverse_sqrt", "halving", "staircase"] = "constant"
     """What follows the warm-up: the same rate to the end; half a cosine down to zero at the last step; the same rate
     for a share of the run, ``constant``, and a straight line to zero one update (or epoch) after the last; the rate
-    times √(warmup / step), the Transformer's; or the same rate for that share, and half of it after every epoch."""
+    times √(warmup / step), the Transformer's; the same rate for that share, and half of it after every epoch; or the
+    rate times ``factor`` after every epoch from the first on."""
     constant: float = 0.5
     """Linear and halving schedules: share of the run at the highest rate."""
     epoch: int = 1
-    """Linear and halving schedules: steps over which the rate stays as it is, such as those of an epoch."""
+    """Linear, halving and staircase schedules: steps over which the rate stays as it is, such as those of an epoch."""
+    factor: float = 0.9
+    """Staircase schedule: what the rate is multiplied by."""
     warmup: int = 0
     """Steps over which the learning rate rises linearly from zero; a run that is not longer ends while it rises."""
     clip_norm: float | None = None
@@ -56,7 +60,9 @@ class Optimizer:
     decay: float = 0.9
     """RMSProp and Adadelta: decay of the mean of the squared gradients."""
     momentum: float = 0.95
-    """Muon: decay of the mean of the gradients of kernels."""
+    """Muon: decay of the mean of the gradients of kernels. Momentum: share of v that is kept."""
+    clip_updates: float | None = None
+    """Momentum: every number of v is kept in [-clip_updates, clip_updates]; what is cut off is forgotten."""
 
 
 def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformation:
@@ -85,6 +91,8 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
             )
         case "sgd":
             rule = optax.sgd(rate)
+        case "momentum":
+            rule = optax.chain(optax.scale_by_learning_rate(rate), _velocity(config.momentum, config.clip_updates))
         case "adadelta":
             rule = optax.adadelta(rate, config.decay, config.eps)
         case _:
@@ -112,6 +120,21 @@ def _clip_weights(bound: float) -> optax.GradientTransformation:
         return jax.tree.map(lambda u, p: jnp.clip(p + u, -bound, bound) - p, updates, params)
 
     return optax.stateless(clip)
+
+
+def _velocity(decay: float, bound: float | None) -> optax.GradientTransformation:
+    """What is left of all updates before, this one added; not optax.trace, which would keep what is cut off."""
+
+    def update(updates: Any, velocity: Any, params: Any = None) -> tuple[Any, Any]:
+        del params
+        velocity = jax.tree.map(lambda v, u: decay * v + u, velocity, updates)
+        if bound is not None:
+            velocity = jax.tree.map(lambda v: jnp.clip(v, -bound, bound), velocity)
+        return velocity, velocity
+
+    if bound is not None:
+        _positive("clip_updates", bound)
+    return optax.GradientTransformation(lambda params: jax.tree.map(jnp.zeros_like, params), update)
 
 
 def _kernels(params: Any) -> Any:
@@ -144,6 +167,8 @@ def learning_rate(config: Optimizer, steps: int) -> optax.Schedule:
             after = _inverse_square_root(config)
         case "halving":
             after = _constant_then_half(config, left)
+        case "staircase":
+            after = _staircase(config)
         case _:
             raise InputError(f"optimizer.schedule: got {config.schedule!r}, expected one of {_names('schedule')}.")
     # Not optax.warmup_constant_schedule, whose rate stays zero where there are no warm-up steps.
@@ -171,6 +196,14 @@ def _constant_then_half(config: Optimizer, steps: int) -> optax.Schedule:
         return config.learning_rate * jnp.exp2(-halvings)
 
     return rate
+
+
+def _staircase(config: Optimizer) -> optax.Schedule:
+    """``rate · factor^(step // epoch)``."""
+    _check_epochs(config)
+    if config.factor <= 0:
+        raise InputError(f"optimizer.factor: got {config.factor}, expected a positive number, such as 0.9.")
+    return lambda count: config.learning_rate * config.factor ** (jnp.asarray(count, jnp.float32) // config.epoch)
 
 
 def _names(field: str) -> list[str]:

@@ -362,6 +362,9 @@ SYSTEMS = {
             8_192 * (6_145 + 2 * 2_049) + 3 * 6_144 + 2 * 4_096 * 2_049: {
                 **{"percept": 4_096, "error": "squared", "conditional": "none"}
             },
+            8_192 * (6_145 + 4_097 + 2 * (2_049 + 4_097)) + 6 * 6_144 + 2 * 4_096 * 2_049: {
+                **{"percept": 4_096, "features": (2048, 2048), "error": "squared", "conditional": "none"}
+            },
         },
     ),
     "prediction/mcnet": System(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from seqjax.errors import InputError
-from seqjax.metrics.baselines import constant, copy_last, forecasts, mean_frame
+from seqjax.metrics.baselines import constant, copy_last, feature_forecasts, forecasts, mean_frame
 
 
 def records(*lengths, seed=0):
@@ -75,3 +75,17 @@ def test_the_three_by_name():
         forecast = predict(seen)
         assert forecast.dtype == np.float32
         np.testing.assert_allclose(forecast, expected[name], rtol=1e-6)
+
+
+def test_features_are_foretold_by_the_last_and_by_two_means():
+    rng = np.random.default_rng(4)
+    train, seen = rng.normal(5, 1, (6, 7, 3)).astype(np.float32), rng.normal(size=(2, 4, 3)).astype(np.float32)
+    rivals = feature_forecasts(({"percepts": percepts} for percepts in train), steps=5)
+    expected = {
+        "copy of the last features": [[row[-1]] * 5 for row in seen],
+        "mean features of the clip": [[sum(row) / 4] * 5 for row in seen],
+        "mean features of the training set": [[sum(train.reshape(-1, 3)) / 42] * 5] * 2,
+    }
+    assert rivals.keys() == expected.keys()
+    for name, rival in rivals.items():
+        np.testing.assert_allclose(rival(jnp.asarray(seen)), expected[name], rtol=1e-5, atol=1e-6, err_msg=name)

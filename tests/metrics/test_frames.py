@@ -10,7 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from seqjax.errors import InputError
-from seqjax.metrics.frames import PSNR_CAP, frame_metrics
+from seqjax.metrics.frames import PSNR_CAP, frame_metrics, vector_metrics
 
 T = 3
 METRIC = frame_metrics(frames=T)
@@ -191,3 +191,23 @@ def test_nothing_seen_is_refused():
 def test_shapes_that_do_not_fit_are_refused(outputs, target):
     with pytest.raises(InputError, match=r"frames=3.*outputs have the shape"):
         METRIC.accumulate(METRIC.init(), jnp.zeros((*outputs, 12, 12, 1)), {"target": jnp.zeros((*target, 12, 12, 1))})
+
+
+def test_vectors_in_two_batches_equal_numpy_and_padding_leaves_no_trace():
+    rng = np.random.default_rng(0)
+    outputs, target = rng.normal(size=(2, 5, 4, 3)).astype(np.float32)
+    expected = ((outputs.astype(np.float64) - target) ** 2).sum(axis=2).mean(axis=0)
+    metric = vector_metrics(steps=4)
+    acc = metric.accumulate(metric.init(), jnp.asarray(outputs[:3]), {"target": jnp.asarray(target[:3])})
+    padded = np.concatenate([outputs[3:], np.full((1, 4, 3), np.nan, np.float32)])
+    batch = {"target": jnp.asarray(target[[3, 4, 4]]), "weight": jnp.asarray([1.0, 1.0, 0.0])}
+    figures = metric.finish(metric.accumulate(acc, jnp.asarray(padded), batch))
+    np.testing.assert_allclose(figures["mse_by_frame"], expected, rtol=1e-5)
+    np.testing.assert_allclose(figures["mse"], expected.mean(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("outputs", "target"), [((2, 4, 3), (2, 4, 1)), ((2, 3, 3), (2, 3, 3))])
+def test_vectors_that_do_not_fit_are_refused(outputs, target):
+    metric = vector_metrics(steps=4)
+    with pytest.raises(InputError, match=r"vector_metrics\(steps=4\): outputs have the shape"):
+        metric.accumulate(metric.init(), jnp.zeros(outputs), {"target": jnp.zeros(target)})

@@ -75,3 +75,41 @@ def test_patches_of_training_are_drawn_and_of_evaluation_are_the_middle():
     assert drawn["video"].shape == (8, 5, 12, 12, 1)
     everywhere = dataclasses.replace(config, patches=False)
     assert recipe.whole(everywhere, source) is source
+
+
+PERCEPTS = dataclasses.replace(MODEL, percept=70, error="squared")
+
+
+def features(number=3):
+    """Of five steps and one more, the last features varying most."""
+    return np.random.default_rng(3).normal(size=(number, 6, 70)).astype(np.float32) * np.arange(1, 71, dtype=np.float32)
+
+
+def test_features_are_measured_and_their_rivals_stand_in_for_every_decoder():
+    xs = features()
+    batch = {"percepts": jnp.asarray(xs), "weight": jnp.ones(3)}
+    found = recipe.predictions(PERCEPTS, [{"percepts": x} for x in xs])["copy of the last features"]({}, batch)
+    metric = recipe.metrics(PERCEPTS)
+    figures = metric.finish(metric.accumulate(metric.init(), found, batch))
+    for name, truth in (("mse", xs[:, 3:5]), ("reconstruction_mse", xs[:, 2::-1])):
+        by_frame = ((xs[:, 2:3] - truth) ** 2).sum(axis=2).mean(axis=0)
+        np.testing.assert_allclose(figures[f"{name}_by_frame"], by_frame, rtol=1e-5)
+    assert figures.keys() == {f"{name}{end}" for name in ("mse", "reconstruction_mse") for end in ("", "_by_frame")}
+
+
+@pytest.mark.parametrize("decoders", DECODERS)
+def test_picture_of_features_is_in_the_order_of_time(decoders):
+    """Those predicted exactly have no error; a wrong one is off where it is in time, the most varying on top."""
+    xs = features(2)
+    truth = {"reconstruction": xs[:, 2::-1].copy(), "future": xs[:, 3:5].copy()}
+    name = DECODERS[decoders][0]
+    truth[name][0, 0, np.argmax(xs[:, :5].std(axis=(0, 1)))] += 1e4
+    model = dataclasses.replace(PERCEPTS, decoders=decoders)
+    picture = recipe.draw(model, {n: truth[n] for n in DECODERS[decoders]}, {"percepts": xs})["percepts"]
+    height, width = 32 * 4 * 5, 5 * 4 * 5  # of a cell, all enlarged to 100 pixels at least
+    top, left = picture.shape[0] - 2 * (height + 4), 4 + 2 * (width + 4)
+    error = picture[top : top + height : 20, left : left + width : 20, 0]
+    assert error.shape == (32, 5)
+    wrong = {"reconstruction": 2, "future": 3}[name]
+    assert error[0, wrong] == 255
+    assert (np.delete(error.ravel(), wrong) == 128).all()

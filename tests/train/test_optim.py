@@ -68,6 +68,18 @@ def test_sgd_and_adadelta():
     np.testing.assert_allclose(run(Optimizer("adadelta", 0.7, decay=0.95, eps=1e-3)), x, rtol=1e-5)
 
 
+@pytest.mark.parametrize("bound", [None, 0.12])
+def test_momentum_keeps_a_share_of_the_update_within_its_bound(bound):
+    """By hand, the rate within what is kept; what the bound cuts off does not come back."""
+    x, v = np.full(5, 0.7), np.zeros(5)
+    for step, g in enumerate(GRADIENTS):
+        v = 0.8 * v - 0.1 * 0.5 ** (step // 2) * (g + 0.3 * x)
+        v = v if bound is None else np.clip(v, -bound, bound)
+        x = x + v
+    config = {"momentum": 0.8, "weight_decay": 0.3, "schedule": "staircase", "epoch": 2, "factor": 0.5}
+    np.testing.assert_allclose(run(Optimizer("momentum", 0.1, clip_updates=bound, **config), 0.7), x, rtol=1e-5)
+
+
 def test_muon_makes_a_kernel_orthogonal_and_leaves_vectors_to_adam():
     """One step against the singular value decomposition: Newton-Schulz maps each singular value alone."""
     rng = np.random.default_rng(1)
@@ -108,7 +120,7 @@ def test_schedules_are_their_formulas(schedule, warmup):
         np.testing.assert_allclose([float(rate(step)) for step in steps], expected, rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "halving", "inverse_sqrt"])
+@pytest.mark.parametrize("schedule", ["constant", "cosine", "linear", "halving", "staircase", "inverse_sqrt"])
 def test_a_short_trial_ends_within_the_warm_up(schedule):
     rate = learning_rate(Optimizer(learning_rate=0.2, schedule=schedule, warmup=50), 4)
     with jax.numpy_dtype_promotion("standard"):
@@ -143,6 +155,13 @@ def test_halving_begins_after_a_share_and_goes_on_every_epoch():
     np.testing.assert_allclose(found, [1.0] * 15 + [2.0**-n for n in range(1, 6) for _ in range(3)])
 
 
+def test_staircase_is_that_of_srivastavas_code():
+    """The rate times 0.9 to the power of the steps made, divided by 10,000 in whole numbers."""
+    rate = learning_rate(Optimizer(learning_rate=1e-4, schedule="staircase", epoch=10_000), 100_000)
+    found = [float(rate(step)) for step in (0, 9_999, 10_000, 35_000, 99_999)]
+    np.testing.assert_allclose(found, [1e-4, 1e-4, 9e-5, 0.9**3 * 1e-4, 0.9**9 * 1e-4], rtol=1e-5)
+
+
 def test_decay_is_a_penalty_and_not_decoupled():
     x, v = np.full(5, 0.7), np.zeros(5)
     for g in GRADIENTS:
@@ -175,8 +194,10 @@ def test_the_schedule_drives_the_rule():
         (Optimizer(warmup=-1), "optimizer.warmup: got -1"),
         (Optimizer(clip_norm=0.0), "optimizer.clip_norm: got 0.0"),
         (Optimizer(clip_weights=-1.0), "optimizer.clip_weights: got -1.0"),
+        (Optimizer("momentum", clip_updates=0.0), "optimizer.clip_updates: got 0.0"),
         (Optimizer(schedule="linear", constant=1.5), "optimizer.constant, optimizer.epoch: got 1.5 and 1"),
         (Optimizer(schedule="halving", epoch=0), "optimizer.constant, optimizer.epoch: got 0.5 and 0"),
+        (Optimizer(schedule="staircase", factor=0.0), "optimizer.factor: got 0.0"),
         (Optimizer(schedule="inverse_sqrt"), "optimizer.warmup: got 0, and schedule='inverse_sqrt'"),
     ],
 )

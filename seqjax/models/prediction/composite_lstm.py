@@ -8,7 +8,8 @@ Fully connected LSTMs with peepholes. One reads a sequence; from its final state
 sequence back in reversed order and another gives what follows. Either decoder can be left out. A conditional decoder
 reads the previous frame from its second step on, the true one in training and its own afterwards; an unconditional one
 reads nothing. A step of the sequence is a frame, a patch that is cut out of a clip, or a vector of features of a frame
-("percept"), which comes precomputed in ``batch["percepts"]``. The defaults are the sizes for two digits on 64x64.
+("percept"), which comes precomputed in ``batch["percepts"]`` (the set ``folder_of_features``). The defaults are the
+sizes for two digits on 64x64.
 
 Departures: kernels are LeCun-normal and orthogonal, peepholes start at 0 and the forget gates' bias at 1 (released
 code: U(±0.01), U(±0.1), 0). The reconstructing decoder is unconditional unless asked for; a conditional one reads its
@@ -67,6 +68,11 @@ class Config:
     """Of a step: cross-entropy of grey levels in [0, 1], or squared error of real numbers."""
     forget_bias: float = 1.0
     """Initial bias of the forget gates."""
+
+    @property
+    def key(self) -> str:
+        """Of a batch, what the sequences are."""
+        return "video" if self.percept is None else "percepts"
 
     @property
     def step(self) -> tuple[int, ...]:
@@ -200,8 +206,8 @@ def sequences(config: Config, batch: dict[str, Array]) -> dict[str, Float[Array,
     Raises:
       InputError: sequences too short, or of other frames or percepts than the network's.
     """
-    key = "video" if config.percept is None else "percepts"
-    xs, step, needed = batch[key], config.step, config.context + config.future
+    key, step, needed = config.key, config.step, config.context + config.future
+    xs = batch[key]
     if xs.shape[1] < needed or xs.shape[2:] != step:
         raise InputError(
             f"{key}: sequences of shape {xs.shape[1:]} came; the network takes at least {needed} steps (context "
