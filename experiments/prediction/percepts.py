@@ -136,7 +136,7 @@ def sign(root: Path, net: FeatureNet, clips: str) -> None:
         replace_file(path, json.dumps(mine, indent=2).encode())
     elif (theirs := json.loads(path.read_text())) != mine:
         differ = ", ".join(
-            f"{key} {theirs.get(key)}, not {value}" for key, value in mine.items() if theirs[key] != value
+            f"{key} {theirs.get(key)}, not {value}" for key, value in mine.items() if theirs.get(key) != value
         )
         raise InputError(
             f"folder: {root} has features of other clips or by another network already ({differ}): delete it, or give "
