@@ -8,7 +8,8 @@ The same command starts or resumes. `cpu` trains on digits of 8x8 pixels somewhe
 network chooses and once with places at random, each in a directory of its own, and draws `comparison.png`. With the
 paper's networks and MNIST's digits: `mnist` (28x28, six glimpses of 8x8; 1.29 % there), `translated_60` (six of 12x12
 at three scales; 1.84 %), `cluttered_60` and `paper`, which is the same (eight; 5.23 %), `cluttered_100` (eight at four
-scales; 10.83 %); errors are those of the arXiv version. `tiny` takes seconds and is what the tests run.
+scales; 10.83 %); errors are those of the arXiv version. They are trained by Adam: the rate of the paper's SGD with
+momentum was searched for and is not given. `tiny` takes seconds and is what the tests run.
 Training images are put together anew at every use; held-out ones are of other digits. The report has the error in
 percent with places drawn and with places at their means, and, of the same network, with the places of another image;
 beside them feed-forward networks on all pixels, trained in as many steps. `samples/glimpses.gif` shows where it looks.
