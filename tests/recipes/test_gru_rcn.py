@@ -128,3 +128,7 @@ def test_frames_are_foretold_beside_the_one_before_and_the_mean(several):
     told = recipe.answers(config, nets, batch)
     assert told["frames"].shape == (1, frames - 1, 16, 16, 1)
     assert 0 <= told["frames"].min() <= told["frames"].max() <= 1
+    if not several:  # where the objective sees the same clip, in [-1, 1]
+        _, metrics = recipe.gru_rcn.loss(nets, batch, key=jax.random.key(0))
+        found = metric.finish(metric.accumulate(metric.init(), told, batch))
+        assert found["mse"] == pytest.approx(256 / 4 * float(metrics["next_frame"]), rel=1e-4)
