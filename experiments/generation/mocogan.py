@@ -2,28 +2,35 @@
 
     python -m experiments.generation.mocogan --workdir runs/mocogan            # cpu: minutes on two cores
     python -m experiments.generation.mocogan paper --workdir runs/mocogan-paper
+    python -m experiments.generation.mocogan paper --data.name folder_of_clips --data.config clips_rgb_64_20frames
 
 The same command starts or resumes. Presets: `cpu` trains small networks on discs of 16x16 that swing up and down or
 left and right; `no_image_discriminator` and `category_to_generator` are the paper's ablations; `paper` is the published
 network on UCF-101, without categories, as no kind of motion is told apart there; `tiny` takes seconds and is what the
 tests run. On facial expressions (MUG) the paper tells six categories: give such a set as `--data.name`, with labels,
-and `--model.categories 6`.
+and `--model.categories 6`. Sets without labels, as one's own clips and BAIR's, want `--model.categories 0`, as `paper`
+has it, or `--model.q-train fakes`; clips that the networks do not take are refused before anything is trained.
 Generated are four motions to each content code. A clip should keep its colour (`acd`, over that of frames shuffled
 among clips `acd_ratio`) while it moves (`amplitude`, pixels), colours should differ between clips (`content_spread`),
 stay when the motion is another (`acd_motions`) while the paths part (`path_distance`, pixels), and go along the axis
 that was meant (`axis_accuracy`; `motion_control`, by a classifier trained on the spot, both 0.5 by chance), whose
-features also measure how close clips are to real ones as a set (a Fréchet distance, no FVD). Real clips stand beside
-the model, their frames shuffled among each other, and their first frames standing still.
+features also measure how close clips are to real ones as a set (a Fréchet distance, no FVD); without labels it tells
+clips as they are from their frames in disorder and from stills. A content is the mean colour of what is bright, which
+says most of things on black. Real clips stand beside the model, their frames shuffled among each other, and their first
+frames standing still.
 
 Measured: `cpu`, seed 0, on one busy core: axis_accuracy and motion_control 1.000 (shuffled frames 0.514 and 0.525),
 acd_ratio 0.401 (held-out clips 0.025, shuffled 0.998), content_spread 0.128 (held-out 0.199), amplitude 2.45 px (2.69),
 acd_motions 0.171 (0.463 between any two held-out clips), path_distance 3.34 px, Fréchet distance 15.9 (held-out 0.19,
-shuffled 9.1). After 2,400 steps, 3 min 10 s, content and motion had 0.476, 0.092 and 2.60 px; in the same run continued
-to 6,000, 0.548, 0.093 and 2.63 px: how things move is learned early and stays; colours come and go, are fewer than the
-real ones, and discs are speckled. Kernels that keep variances, doubling by nearest neighbours, whole frames judged,
-other rates of the discriminators and a penalty on their slope were tried for 1,200 to 2,400 steps, an average of the
-generator and a falling rate for all 4,800, and kept no more of the colours. The other presets have not been trained
-yet.
+shuffled 9.1): as a set the clips are farther from real ones than shuffled frames are. After 2,400 steps, 3 min 10 s,
+content and motion had 0.476, 0.092 and 2.60 px; in the same run continued to 6,000, 0.548, 0.093 and 2.63 px: how
+things move is learned early and stays; colours come and go, are fewer than the real ones and hang on the motion as
+well, and discs are speckled. Kernels that keep variances, doubling by nearest neighbours, whole frames judged, other
+rates of the discriminators and a penalty on their slope were tried for 1,200 to 2,400 steps, an average of the
+generator and a falling rate for all 4,800, and kept no more of the colours; nor did, in 2,400, whole frames judged, two
+of each clip, without normalisation and with R1 (γ = 0.5: ratio 0.732, spread 0.058, Fréchet distance 16.0), or
+discriminators that also see how far each of their first features deviates in the batch (0.813, 0.084, 19.6). The other
+presets have not been trained yet.
 """
 
 import dataclasses
@@ -64,7 +71,8 @@ class Data(Clips):
     """Which clips, and which of their frames."""
 
     every: int = 1
-    """How far the frames are apart that are taken of a clip, from anywhere in it."""
+    """How far the frames are apart that are taken of a clip, from anywhere in it; of one that is too short for that
+    they are closer."""
     side: int | None = None
     """Side to which the middle square of each frame is brought; None leaves them as they are."""
 
@@ -114,7 +122,7 @@ PRESETS = {
     ),
     "paper": Config(
         model=mocogan.Config(categories=0),
-        data=Data("ucf101", "ucf101_1", in_memory=False, batch=32, side=64),
+        data=Data("ucf101", "ucf101_1", in_memory=False, batch=32, every=2, side=64),
         optimizer=Optimizer(learning_rate=2e-4, b1=0.5, weight_decay=1e-5),
         video_rate=1.0,
         references=2_000,
@@ -145,7 +153,7 @@ def prepare(config: Config) -> Experiment:
     train = in_memory(train) if config.data.in_memory else train
     real, held_out = arrays(config, train), arrays(config, test)
     net = feature_net(config, real, held_out)
-    metric = figures(config, net, real["video"])
+    metric = figures(config, net, real)
     others = to_compare(held_out, config.samples)
     rows = rows_of(codes(config.model, config.samples // config.motions, config.motions) | others)
     return Experiment(
@@ -164,47 +172,81 @@ def prepare(config: Config) -> Experiment:
 def cut(config: Config, record: Record) -> Record:
     """The clip at the size of the networks, and what is known of it."""
     kept: Record = {key: record[key] for key in ("video", "label", "colour") if key in record}
+    if np.ndim(kept.get("label", 0)):
+        del kept["label"]  # several are of things in a clip, and of no kind of clip
     if config.data.side is None:
         return kept
     squares = [middle({"image": frame}, keys=("image",), size=config.data.side)["image"] for frame in record["video"]]
     return kept | {"video": np.stack(squares)}
 
 
+def apart(config: Config, record: Record) -> int:
+    """How far apart the frames are that are taken of a clip."""
+    return max(1, min(config.data.every, (len(record["video"]) - 1) // max(1, config.model.frames - 1)))
+
+
+def somewhere(config: Config, record: Record, rng: np.random.Generator) -> Record:
+    """So many frames from anywhere in a clip."""
+    return frames_somewhere(record, rng, frames=config.model.frames, every=apart(config, record))
+
+
 def arrays(config: Config, source: Source) -> Record:
-    """The first clips of a source, cut, and what is known of them."""
-    first = functools.partial(first_frames, frames=config.model.frames, every=config.data.every)
-    records = [cut(config, first(source[i])) for i in range(min(len(source), config.references))]
+    """The first clips of a source, cut, and what is known of them.
+
+    Raises:
+      InputError: they are not of the networks' size; their labels are missing where categories are learned from them,
+        or are not as many.
+    """
+
+    def first(record: Record) -> Record:
+        return cut(config, first_frames(record, frames=config.model.frames, every=apart(config, record)))
+
+    records = [first(source[i]) for i in range(min(len(source), config.references))]
     found = {key: np.stack([record[key] for record in records]) for key in records[0]}
-    if "label" not in found:
-        raise InputError(
-            f"data: {config.data.name} has no labels to train a classifier on, by which generated clips could be "
-            "compared with real ones: choose a set that has them."
-        )
+    as_given = {key: jnp.asarray(value if key == "label" else value[:1]) for key, value in found.items()}
+    mocogan.signed_clips(config.model, as_given["video"])
+    if config.model.categories and config.model.q_train == "real_labels":
+        kinds = int(mocogan.real_labels(as_given).max()) + 1
+        if kinds > config.model.categories:
+            raise InputError(
+                f"model.categories: got {config.model.categories}, and {config.data.name} has {kinds} labels: set it "
+                "to as many, or to 0 for none."
+            )
     return found
 
 
 def feature_net(config: Config, real: Record, held_out: Record) -> FeatureNet:
-    """What clips are compared by: it tells kinds of motion, and of discs also which colour is the strongest."""
+    """What clips are compared by: it tells kinds of motion, and of discs also which colour is the strongest; without
+    labels, how frames follow one another."""
+    name = f"{config.data.name}-gru" if "label" in real else f"{config.data.name}-order-gru"
 
     def classes(clips: Record) -> np.ndarray:
         return clips["label"] * 3 + clips["colour"].argmax(axis=1) if "colour" in clips else clips["label"]
 
-    steps, name = config.classifier_steps, f"{config.data.name}-gru"
+    real, held_out = (clips if "label" in real else in_orders(clips["video"]) for clips in (real, held_out))
     clips = (real["video"], classes(real), held_out["video"], classes(held_out))
-    return train_clip_classifier(*clips, name=name, steps=steps)
+    return train_clip_classifier(*clips, name=name, steps=config.classifier_steps)
 
 
-def figures(config: Config, net: FeatureNet, real: np.ndarray) -> Metric:
+def in_orders(clips: np.ndarray) -> Record:
+    """Clips in turn as they are, with their frames in disorder, and with their first frames alone; and which."""
+    rng, label = np.random.default_rng(0), np.arange(len(clips)) % 3
+    frames = np.arange(clips.shape[1])
+    orders = [(frames, rng.permutation(frames), 0 * frames)[kind] for kind in label]
+    return {"video": np.stack([clip[order] for clip, order in zip(clips, orders, strict=True)]), "label": label}
+
+
+def figures(config: Config, net: FeatureNet, real: Record) -> Metric:
     """What is measured of clips."""
-    frames = config.model.frames
-    reference, side = clip_statistics(net, real), config.data.side
+    frames, channels = config.model.frames, config.model.channels
+    reference, side = clip_statistics(net, real["video"]), config.data.side
     resized = "none" if side is None else f"middle square, bicubic to {side}x{side}"
     parts = {
-        "content": content_metric(frames=frames, content=3, capacity=config.samples, motions=config.motions),
+        "content": content_metric(frames=frames, content=channels, capacity=config.samples, motions=config.motions),
         "fvd": fvd_metric(net, reference, split="train", frames=frames, resize=resized),
     }
     shown = ["acd", "acd_ratio", "acd_motions", "content_spread", "amplitude", "path_distance", net.figure("fd")]
-    if config.model.categories:
+    if config.model.categories and "label" in real:
         parts["control"] = control_metric(net, categories=config.model.categories)
         shown.insert(0, "motion_control")
     if config.data.name == "moving_discs":
@@ -265,7 +307,7 @@ def to_compare(held_out: Record, number: int) -> dict[str, np.ndarray]:
     shuffled = clips.reshape(-1, *clips.shape[2:])[order].reshape(clips.shape)
     still = np.repeat(clips[:, :1], clips.shape[1], axis=1)
     made = {"held-out clips": clips, "their frames shuffled": shuffled, "their first frames": still}
-    return made | {"label": held_out["label"][places]}
+    return made | {"label": held_out["label"][places] if "label" in held_out else 0 * places}
 
 
 def rows_of(arrays: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
@@ -277,8 +319,11 @@ def draw(outputs: np.ndarray, batch: Mapping[str, np.ndarray]) -> dict[str, np.n
     """A sheet of clips: contents in rows, motions in columns."""
     levels = np.asarray(unit_to_uint8(signed_to_unit(jnp.asarray(outputs))))
     columns = len(np.unique(batch["noise"], axis=0))
-    names = [f"kind {kind}" for kind in batch["category"][:columns]]
-    return {"clips": side_by_side({f"{name}, motion {i}": levels[i::columns] for i, name in enumerate(names)}, scale=6)}
+    several = batch["category"].any()
+    names = [
+        f"kind {kind}, motion {i}" if several else f"motion {i}" for i, kind in enumerate(batch["category"][:columns])
+    ]
+    return {"clips": side_by_side({name: levels[i::columns] for i, name in enumerate(names)})}
 
 
 def build(config: Config, rngs: nnx.Rngs) -> dict[str, nnx.Module]:
@@ -310,7 +355,7 @@ def batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, 
         batch_size=config.data.batch,
         seed=config.seed,
         start_step=step,
-        augment=functools.partial(frames_somewhere, frames=config.model.frames, every=config.data.every),
+        augment=functools.partial(somewhere, config),
         transform=functools.partial(cut, config),
         steps_per_call=config.loop.steps_per_call,
         **this_process(),

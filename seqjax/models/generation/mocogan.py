@@ -238,7 +238,7 @@ def loss_video_discriminator(
     loss = jnp.mean(gan.non_saturating.discriminator(on_real, on_fake))
     metrics = gan.health(on_real, on_fake)
     if config.categories:
-        told = (of_real, _labels(batch)) if config.q_train == "real_labels" else (of_fake, codes.category)
+        told = (of_real, real_labels(batch)) if config.q_train == "real_labels" else (of_fake, codes.category)
         category = _category_loss(*told)
         loss += config.category * category
         metrics["category"] = category
@@ -315,6 +315,20 @@ def signed_clips(config: Config, video: UInt8[Array, "B T H W C"]) -> Float[Arra
     return unfold_time(frames, frames=config.frames)
 
 
+def real_labels(batch: Batch) -> Int[Array, " B"]:
+    """The categories of real clips.
+
+    Raises:
+      InputError: they are not told.
+    """
+    if "label" not in batch:
+        raise InputError(
+            "label: none came, and the categories are learned from real labels: choose a data set that has them, or "
+            'set model.q_train to "fakes", or model.categories to 0.'
+        )
+    return batch["label"]
+
+
 def _judge(nets: Nets, clips: Array, *, key: PRNGKeyArray) -> tuple[Float[Array, " B"], Float[Array, "B K"]]:
     """How real the clips are, and which category they show: logits."""
     logits = nets["video_discriminator"](clips, key=key).astype(jnp.float32)[:, 0, 0, 0]
@@ -335,12 +349,3 @@ def _one_of_each(xs: Float[Array, "B T *S"], *, key: PRNGKeyArray) -> Float[Arra
 
 def _category_loss(logits: Float[Array, "B K"], categories: Int[Array, " B"]) -> Float[Array, ""]:
     return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits, categories))
-
-
-def _labels(batch: Batch) -> Int[Array, " B"]:
-    if "label" not in batch:
-        raise InputError(
-            "label: none came, and the categories are learned from real labels: choose a data set that has them, or "
-            'set model.q_train to "fakes", or model.categories to 0.'
-        )
-    return batch["label"]

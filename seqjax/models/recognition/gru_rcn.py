@@ -10,10 +10,12 @@ all levels are averaged. In the stacked network the gates, but not the candidate
 at the same step, max-pooled to their size; the bidirectional one runs over the frames both ways, on weights of either
 way's own, and its classifiers read both last states. The defaults are the paper's network on VGG-16 for UCF-101.
 
-Departures: bidirectional and stacked may be had together. Not of the paper: ``net="conv"``, small convolutions trained
-with the rest; ``foresight``, which also has the states of the lowest level foretell the next frame, through one 1x1
-convolution to patches of pixels. It asks this of frames and not of percepts, since a network that is trained could make
-its percepts easy to foretell, and of the way forwards alone, since the other has seen what is to come.
+Left out are the paper's second network, which reads optical flow and whose probabilities are averaged with these, and
+its captioning of videos. Departures: bidirectional and stacked may be had together. Not of the paper: ``net="conv"``,
+small convolutions trained with the rest; ``foresight``, which also has the states of the lowest level foretell the next
+frame, through one 1x1 convolution to patches of pixels. It asks this of frames and not of percepts, since a network
+that is trained could make its percepts easy to foretell, and of the way forwards alone, since the other has seen what
+is to come.
 """
 
 import dataclasses
