@@ -32,8 +32,8 @@ from flax import nnx
 from jaxtyping import Array
 
 from seqjax.convert.vgg import load_published
-from seqjax.data.captions import Captioned, captioned, choice, first_caption, open_split, references, some, vocabulary
-from seqjax.data.pipeline import eval_batches, train_batches
+from seqjax.data.captions import Captioned, caption_tests, captioned, choice, open_split, references, some, vocabulary
+from seqjax.data.pipeline import train_batches
 from seqjax.data.source import Source
 from seqjax.data.text import CAPTIONS, EOS, SPECIAL, Vocabulary
 from seqjax.metrics import baselines
@@ -103,7 +103,7 @@ class Config:
 
 
 PRESETS = {
-    "cpu": Config(systems=("karpathy", "show_and_tell", "blind")),
+    "cpu": Config(data=Captioned(novel="novel"), systems=("karpathy", "show_and_tell", "blind")),
     "paper": Config(
         model=captioner.Config(),
         data=Captioned(
@@ -132,7 +132,7 @@ PRESETS = {
             vocabulary=40,
             length=8,
         ),
-        data=Captioned(config="tiny", batch=8),
+        data=Captioned(config="tiny", novel="novel", batch=8),
         optimizer=Optimizer(),
         loop=Loop(steps=40, log_every=1, evaluate_every=20, sample_every=20, save_every=5),
         workdir="runs/captioner-tiny",
@@ -168,23 +168,27 @@ def alone(config: Config, system: System) -> Config:
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
     data, model = config.data, config.model
-    known, written = vocabulary(data, model.vocabulary - len(SPECIAL)), open_split(data, data.test)
-    rows = functools.partial(captioned, data, known=known, length=model.length + 1)
-    train, test = rows(source=open_split(data, data.train)), rows(source=written)
-    predict, describe = (told(config, f) for f in (captioner.predict, captioner.describe))
+    known = vocabulary(data, model.vocabulary - len(SPECIAL))
+    splits = {split: open_split(data, split) for split in (data.train, data.test, data.novel) if split}
+    rows = {split: captioned(data, source, known, model.length + 1) for split, source in splits.items()}
 
-    def test_batches() -> Iterator[Mapping[str, np.ndarray]]:
-        return eval_batches(test, batch_size=data.batch, transform=first_caption, **this_process())
+    def evaluation(split: str) -> Evaluation:
+        return Evaluation(
+            told(config, captioner.predict),
+            metrics(config, known, splits[split]),
+            lambda: caption_tests(data, rows[split], **this_process()),
+        )
 
     return Experiment(
         learner(config),
-        functools.partial(build, config, counts=counts(config, known, len(train))),
-        functools.partial(batches, config, train),
-        Evaluation(predict, metrics(config, known, written), test_batches),
-        Sampling(describe, some(test, 12), functools.partial(draw, known)),
-        functools.partial(predictions, config, train),
+        functools.partial(build, config, counts=counts(config, known, len(rows[data.train]))),
+        functools.partial(batches, config, rows[data.train]),
+        evaluation(data.test),
+        Sampling(told(config, captioner.describe), some(rows[data.test], 12), functools.partial(draw, known)),
+        functools.partial(predictions, config, rows[data.train]),
         higher_is_better=("bleu", "bleu_4", "rouge_l", "cider_d", "exact"),
-        sources=(train, test),
+        elsewhere={data.novel: evaluation(data.novel)} if data.novel else {},
+        sources=rows.values(),
     )
 
 
