@@ -12,12 +12,14 @@ seconds and is what the tests run.
 
 Held out are other scenes, of the kinds of object known from training. The report has BLEU, ROUGE-L and CIDEr-D of the
 captions written, the share that is one of the references, and the nats per caption with which the true one is foretold,
-beside one caption for all, and that of the training picture with the nearest pixels.
+beside one caption for all, and that of the training picture with the nearest pixels. The same is measured on the split
+`novel`, in each of whose scenes one object joins a colour and a shape that training shows with others alone.
 
 Measured: `cpu`, seed 0, on one busy core: Karpathy and Fei-Fei's network 99.8 % of the held-out captions right, BLEU-4
 0.9995, 0.017 nats; Show and Tell 99.1 %, 0.9971, 0.044 nats; without the image 0.1 %, 5.95 nats; nearest picture 59.1
-%. By Muon: with Adam, in twice the steps, Show and Tell stayed blind. `paper` and `show_and_tell` have not been trained
-yet.
+%. New kinds of object are beyond all of them: of `novel`, Karpathy and Fei-Fei's network has 2.7 % right (BLEU-4 0.760,
+10.0 nats), Show and Tell 0.4 % (0.730, 9.87 nats), the nearest picture none (0.722). By Muon: with Adam, in twice the
+steps, Show and Tell stayed blind. `paper` and `show_and_tell` have not been trained yet.
 """
 
 import dataclasses
