@@ -12,12 +12,14 @@ seconds and is what the tests run.
 
 Held out are other scenes, of the kinds of object known from training. The report has BLEU, ROUGE-L and CIDEr-D of the
 captions written, the share that is one of the references, and the nats per caption with which the true one is foretold,
-beside one caption for all, and that of the training picture with the nearest pixels.
+beside one caption for all, and that of the training picture with the nearest pixels. The same is measured on the split
+`novel`, in each of whose scenes one object joins a colour and a shape that training shows with others alone.
 
 Measured: `cpu`, seed 0, on one busy core: Karpathy and Fei-Fei's network 99.8 % of the held-out captions right, BLEU-4
 0.9995, 0.017 nats; Show and Tell 99.1 %, 0.9971, 0.044 nats; without the image 0.1 %, 5.95 nats; nearest picture 59.1
-%. By Muon: with Adam, in twice the steps, Show and Tell stayed blind. `paper` and `show_and_tell` have not been trained
-yet.
+%. New kinds of object are beyond all of them: of `novel`, Karpathy and Fei-Fei's network has 2.7 % right (BLEU-4 0.760,
+10.0 nats), Show and Tell 0.4 % (0.730, 9.87 nats), the nearest picture none (0.722). By Muon: with Adam, in twice the
+steps, Show and Tell stayed blind. `paper` and `show_and_tell` have not been trained yet.
 """
 
 import dataclasses
@@ -32,8 +34,8 @@ from flax import nnx
 from jaxtyping import Array
 
 from seqjax.convert.vgg import load_published
-from seqjax.data.captions import Captioned, captioned, choice, first_caption, open_split, references, some, vocabulary
-from seqjax.data.pipeline import eval_batches, train_batches
+from seqjax.data.captions import Captioned, caption_tests, captioned, choice, open_split, references, some, vocabulary
+from seqjax.data.pipeline import train_batches
 from seqjax.data.source import Source
 from seqjax.data.text import CAPTIONS, EOS, SPECIAL, Vocabulary
 from seqjax.metrics import baselines
@@ -103,7 +105,7 @@ class Config:
 
 
 PRESETS = {
-    "cpu": Config(systems=("karpathy", "show_and_tell", "blind")),
+    "cpu": Config(data=Captioned(novel="novel"), systems=("karpathy", "show_and_tell", "blind")),
     "paper": Config(
         model=captioner.Config(),
         data=Captioned(
@@ -132,7 +134,7 @@ PRESETS = {
             vocabulary=40,
             length=8,
         ),
-        data=Captioned(config="tiny", batch=8),
+        data=Captioned(config="tiny", novel="novel", batch=8),
         optimizer=Optimizer(),
         loop=Loop(steps=40, log_every=1, evaluate_every=20, sample_every=20, save_every=5),
         workdir="runs/captioner-tiny",
@@ -168,23 +170,27 @@ def alone(config: Config, system: System) -> Config:
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
     data, model = config.data, config.model
-    known, written = vocabulary(data, model.vocabulary - len(SPECIAL)), open_split(data, data.test)
-    rows = functools.partial(captioned, data, known=known, length=model.length + 1)
-    train, test = rows(source=open_split(data, data.train)), rows(source=written)
-    predict, describe = (told(config, f) for f in (captioner.predict, captioner.describe))
+    known = vocabulary(data, model.vocabulary - len(SPECIAL))
+    splits = {split: open_split(data, split) for split in (data.train, data.test, data.novel) if split}
+    rows = {split: captioned(data, source, known, model.length + 1) for split, source in splits.items()}
 
-    def test_batches() -> Iterator[Mapping[str, np.ndarray]]:
-        return eval_batches(test, batch_size=data.batch, transform=first_caption, **this_process())
+    def evaluation(split: str) -> Evaluation:
+        return Evaluation(
+            told(config, captioner.predict),
+            metrics(config, known, splits[split]),
+            lambda: caption_tests(data, rows[split], **this_process()),
+        )
 
     return Experiment(
         learner(config),
-        functools.partial(build, config, counts=counts(config, known, len(train))),
-        functools.partial(batches, config, train),
-        Evaluation(predict, metrics(config, known, written), test_batches),
-        Sampling(describe, some(test, 12), functools.partial(draw, known)),
-        functools.partial(predictions, config, train),
+        functools.partial(build, config, counts=counts(config, known, len(rows[data.train]))),
+        functools.partial(batches, config, rows[data.train]),
+        evaluation(data.test),
+        Sampling(told(config, captioner.describe), some(rows[data.test], 12), functools.partial(draw, known)),
+        functools.partial(predictions, config, rows[data.train]),
         higher_is_better=("bleu", "bleu_4", "rouge_l", "cider_d", "exact"),
-        sources=(train, test),
+        elsewhere={data.novel: evaluation(data.novel)} if data.novel else {},
+        sources=rows.values(),
     )
 
 

@@ -14,12 +14,16 @@ Held out are other scenes, of the kinds of object known from training. The repor
 captions written, the share that is one of the references, the nats per caption with which the true one is foretold,
 and, where a word names an object of known place, the attention on it before that word and how often its peak is there.
 Beside it are one caption for all, and that of the training picture with the nearest pixels, both looking everywhere.
+The same is measured on the split `novel`, in each of whose scenes one object joins a colour and a shape that training
+shows with others alone.
 
-Measured: `cpu`, seed 0, 1000 scenes. Soft attention: every caption right, BLEU-4 1, CIDEr-D 5.97, 0.139 nats; 0.921 of
+Measured: `cpu`, seed 0, 1000 scenes. Soft attention: every caption right, BLEU-4 1, CIDEr-D 5.97, 0.143 nats; 0.923 of
 the attention is on the object that is named, whose cell is 1/16 of the image, and its peak always. Hard attention:
-95.5 % right, BLEU-4 0.977, 0.350 nats; it looks at nothing else. The mean of all places: 60.0 % right, 1.33 nats.
-Blind: 0.4 % right, 6.06 nats, of which 5.938 cannot be foretold. Nearest picture: 59.1 % right. `paper` has not been
-trained yet.
+94.0 % right, BLEU-4 0.969, 0.381 nats; it looks at nothing else. The mean of all places: 60.6 % right, 1.30 nats.
+Blind: 0.4 % right, 6.06 nats, of which 5.938 cannot be foretold. Nearest picture: 59.1 % right. What was learned
+carries over to new kinds of object in small part: of `novel`, soft has 25.7 % right (BLEU-4 0.815, 3.48 nats), hard
+20.3 % (0.786, 4.04 nats), the mean 3.7 % (0.593, 5.41 nats), blind and the nearest picture none. Attention is on the
+object all the same, 0.907 of it and 0.970. `paper` has not been trained yet.
 """
 
 import dataclasses
@@ -34,8 +38,8 @@ from flax import nnx
 from jaxtyping import Array
 
 from seqjax.convert.vgg import load_published
-from seqjax.data.captions import Captioned, captioned, choice, first_caption, open_split, references, some, vocabulary
-from seqjax.data.pipeline import eval_batches, train_batches
+from seqjax.data.captions import Captioned, caption_tests, captioned, choice, open_split, references, some, vocabulary
+from seqjax.data.pipeline import train_batches
 from seqjax.data.scene_language import SHAPES
 from seqjax.data.source import Source
 from seqjax.data.text import CAPTIONS, SPECIAL, Vocabulary
@@ -101,7 +105,7 @@ class Config:
 
 
 PRESETS = {
-    "cpu": Config(variants=("soft", "hard", "mean", "blind")),
+    "cpu": Config(data=Captioned(novel="novel"), variants=("soft", "hard", "mean", "blind")),
     "paper": Config(
         model=show_attend_tell.Config(beams=5),
         data=Captioned(name="coco_captions", config=None, said="any", least=5, side=224, in_memory=False),
@@ -118,7 +122,7 @@ PRESETS = {
             length=8,
             attention="hard",
         ),
-        data=Captioned(config="tiny", batch=8),
+        data=Captioned(config="tiny", novel="novel", batch=8),
         optimizer=Optimizer(),
         loop=Loop(steps=40, log_every=1, evaluate_every=20, sample_every=20, save_every=5),
         workdir="runs/show_attend_tell-tiny",
@@ -156,23 +160,26 @@ def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
     data, model = config.data, config.model
     known = vocabulary(data, model.vocabulary - len(SPECIAL))
-    written = open_split(data, data.test)
-    rows = functools.partial(captioned, data, known=known, length=model.length + 1)
-    train, test = rows(source=open_split(data, data.train)), rows(source=written)
-    predict, describe = (told(config, f) for f in (show_attend_tell.predict, show_attend_tell.describe))
+    splits = {split: open_split(data, split) for split in (data.train, data.test, data.novel) if split}
+    rows = {split: captioned(data, source, known, model.length + 1) for split, source in splits.items()}
 
-    def test_batches() -> Iterator[Mapping[str, np.ndarray]]:
-        return eval_batches(test, batch_size=data.batch, transform=first_caption, **this_process())
+    def evaluation(split: str) -> Evaluation:
+        return Evaluation(
+            told(config, show_attend_tell.predict),
+            metrics(config, known, splits[split], "boxes" in rows[split][0]),
+            lambda: caption_tests(data, rows[split], **this_process()),
+        )
 
     return Experiment(
         learner(config),
         functools.partial(build, config),
-        functools.partial(batches, config, train),
-        Evaluation(predict, metrics(config, known, written, "boxes" in test[0]), test_batches),
-        Sampling(describe, some(test, 8), functools.partial(draw, known)),
-        functools.partial(predictions, config, train),
+        functools.partial(batches, config, rows[data.train]),
+        evaluation(data.test),
+        Sampling(told(config, show_attend_tell.describe), some(rows[data.test], 8), functools.partial(draw, known)),
+        functools.partial(predictions, config, rows[data.train]),
         higher_is_better=("bleu", "bleu_4", "rouge_l", "cider_d", "exact", "on_object", "peak"),
-        sources=(train, test),
+        elsewhere={data.novel: evaluation(data.novel)} if data.novel else {},
+        sources=rows.values(),
     )
 
 

@@ -171,19 +171,24 @@ def prepare(config: Config) -> Experiment:
 def open_split(config: Config, split: str) -> Source:
     """The images of one split."""
     data = config.data
-    return SkipDamaged(open_source(data.name, split=split, config=data.config, data_dir=data.data_dir), data.damaged)
+    source = open_source(data.name, split=split, config=data.config, data_dir=data.data_dir)
+    return SkipDamaged(mapped(source, labelled), data.damaged)
+
+
+def labelled(record: Record) -> Record:
+    """Image and label of a record."""
+    return {key: record[key] for key in ("image", "label")}
 
 
 def whole(config: Config, record: Record) -> Record:
-    """Image and label; of the image the middle, where images are brought to one size."""
-    kept = {key: record[key] for key in ("image", "label")}
-    return kept if config.data.side is None else middle(kept, keys=("image",), size=config.data.side)
+    """The middle of the image, where images are brought to one size."""
+    return record if config.data.side is None else middle(record, keys=("image",), size=config.data.side)
 
 
 def some_part(config: Config, record: Record, rng: np.random.Generator) -> Record:
-    """Image and label; of the image a random part, where images are brought to one size."""
-    kept, data = {key: record[key] for key in ("image", "label")}, config.data
-    return kept if data.side is None else crop_somewhere(kept, rng, keys=("image",), size=data.side, least=data.least)
+    """A random part of the image, where images are brought to one size."""
+    side, least = config.data.side, config.data.least
+    return record if side is None else crop_somewhere(record, rng, keys=("image",), size=side, least=least)
 
 
 def batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, np.ndarray]]:

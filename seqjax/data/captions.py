@@ -2,11 +2,13 @@
 
 import dataclasses
 import functools
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from seqjax.data.augment import middle
+from seqjax.data.pipeline import eval_batches
 from seqjax.data.source import Record, SkipDamaged, Source, in_memory, mapped, open_source
 from seqjax.data.text import CAPTIONS, ChooseOne, TextToIds, Vocabulary, texts, training_vocabulary
 
@@ -26,6 +28,8 @@ class Captioned:
     """Split to learn from; train+restval of COCO."""
     test: str = "test"
     """Split that is held out, or a part of one, such as test[:500]."""
+    novel: str | None = None
+    """Split on which is measured too, once: novel of scenes, whose kinds of object no other split shows."""
     data_dir: str | None = None
     """Where prepared sets are; TFDS's own choice if None."""
     said: Literal["first", "any"] = "first"
@@ -88,6 +92,11 @@ def captioned(data: Captioned, source: Source, known: Vocabulary, length: int) -
 def first_caption(record: Record) -> Record:
     """The record with the first of its captions alone."""
     return record | {"captions": np.asarray(record["captions"][0])}
+
+
+def caption_tests(data: Captioned, source: Source, **share: Any) -> Iterator[Mapping[str, np.ndarray]]:
+    """All images in order, each with its first caption; ``share`` is the process's."""
+    return eval_batches(source, batch_size=data.batch, transform=first_caption, **share)
 
 
 def some(source: Source, number: int) -> Record:

@@ -10,6 +10,7 @@ needs no TensorFlow, nor does preparing this package's sets; some of TFDS's sets
 """
 
 import difflib
+import importlib
 import importlib.util
 import logging
 import os
@@ -324,6 +325,9 @@ def _find(
 ) -> tfds.core.DatasetBuilder:
     if not name.isidentifier():
         raise InputError(_unknown(name))
+    if name.endswith("_translate"):
+        # Without TensorFlow, TFDS comes no further in its families than to the first that wants it.
+        importlib.import_module("tensorflow_datasets.translate")
     try:
         return tfds.builder(name, config=config, data_dir=data_dir)
     except DatasetNotFoundError as error:

@@ -129,6 +129,11 @@ def draw_pair(rng: np.random.Generator, task: str, shortest: int, longest: int) 
     return digits, RULES[task](digits)
 
 
+def writes_backwards(config: str | None) -> bool:
+    """Whether a configuration, by its name, has the rule of ``reverse``."""
+    return NAMED.get(config or "", {}).get("task") == "reverse"
+
+
 RULES: dict[str, Callable[[list[str]], list[str]]] = {"reverse": backwards, "sort": in_order}
 
 NAMED: dict[str, dict[str, Any]] = {

@@ -1,4 +1,5 @@
-"""Whether attention is where it should be: how much of it lies in a box, whether its peak does, how far off it is."""
+"""Whether attention is where it should be: how much lies in a box or on the right token, whether its peak does, and
+how far off it is."""
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -29,6 +30,18 @@ def box_attention(
     peak = jnp.argmax(flat, axis=-1, keepdims=True)
     share = jnp.take_along_axis(inside.reshape(flat.shape), peak, axis=-1)[..., 0]
     return jnp.sum(flat * inside.reshape(flat.shape), axis=-1), (share >= 0.5).astype(jnp.float32)
+
+
+def anti_diagonal(weights: Float[Array, "B T S"], lengths: Int[Array, " B"]) -> Float[Array, " B"]:
+    """Attention on the word to be written next, of a source that is written backwards, ``1/n Σ_t w_{t, n - t}``.
+
+    Args:
+      weights: of the steps that write the n words and EOS, and more; at least 0, over ``BOS s_1 .. s_n EOS PAD ..``.
+      lengths: ``n + 2``, from 3 on.
+    """
+    places = (lengths - 2)[:, None] - jnp.arange(weights.shape[1])[None]
+    found = jnp.take_along_axis(weights.astype(jnp.float32), jnp.maximum(places, 0)[..., None], axis=2)[..., 0]
+    return jnp.sum(jnp.where(places > 0, found, 0.0), axis=1) / (lengths - 2).astype(jnp.float32)
 
 
 def look_distances(looked: Float[Array, "*B T 2"], corners: Int[Array, "*B 2"], *, side: int) -> Float[Array, "*B T"]:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from seqjax import compat
 from seqjax.ops import multi_head
 from seqjax.ops.compose import dropped
+from seqjax.ops.dot_product_attention import Implementation
 from seqjax.ops.multi_head import (
     Cache,
     Memory,
@@ -57,6 +58,8 @@ class BlockConfig:
     """Share dropped of each part's output and, in the network for each position, after its activation."""
     attention_dropout: float = 0.0
     """Share of the attention's weights that is dropped; above 0 it holds all of them at once."""
+    implementation: Implementation | None = None
+    """Of attention, as `dot_product_attention` takes it; decoding with a cache does without."""
 
 
 class FeedForward(nnx.Module):
@@ -92,14 +95,13 @@ class EncoderBlock(nnx.Module):
         Args:
           xs: tokens.
           key: draws dropout; None for none.
-          visible: who sees whom, as `dot_product_attention` takes it: lengths, mask, causal, segments, ..., and its
-            ``implementation``.
+          visible: who sees whom, as `dot_product_attention` takes it: lengths, mask, causal, segments, ...
         """
         keys = _keys(key, 4)
         params: MultiHeadParams = compat.pure(self.attention)
 
         def attend(xs: Array) -> Array:
-            options = visible | _dropping(self.config.attention_dropout, keys[0])
+            options = _options(self.config, keys[0]) | visible
             return multi_head_attention(params, xs, project(params, xs), **options)
 
         xs = add(self.config, self.attention_norm, xs, attend, keys[1])
@@ -148,8 +150,7 @@ class DecoderBlock(nnx.Module):
         crossing: MultiHeadParams = compat.pure(self.crossing)
 
         def cross(xs: Array) -> Array:
-            options = visible | _dropping(self.config.attention_dropout, keys[2])
-            return multi_head_attention(crossing, xs, memory, **options)
+            return multi_head_attention(crossing, xs, memory, **_options(self.config, keys[2]) | visible)
 
         xs, filled = self._look_back(xs, cache, keys[0], keys[1])
         xs = add(self.config, self.crossing_norm, xs, cross, keys[3])
@@ -169,10 +170,10 @@ class DecoderBlock(nnx.Module):
 
         def attend(xs: Array) -> Array:
             nonlocal filled
-            options = _dropping(self.config.attention_dropout, key)
             if cache is None:
+                options = _options(self.config, key)
                 return multi_head_attention(params, xs, project(params, xs), causal=True, **options)
-            filled, ys = cached_attention(params, cache, xs, **options)
+            filled, ys = cached_attention(params, cache, xs, **_dropping(self.config, key))
             return ys
 
         return add(self.config, self.attention_norm, xs, attend, key_sum), filled
@@ -198,9 +199,13 @@ def _attention(config: BlockConfig, rngs: nnx.Rngs, *, memory_features: int | No
     )
 
 
-def _dropping(rate: float, key: PRNGKeyArray | None) -> dict[str, Any]:
-    """Options of attention."""
-    return {"dropout": rate, "key": key} if rate and key is not None else {}
+def _options(config: BlockConfig, key: PRNGKeyArray | None) -> dict[str, Any]:
+    return {"implementation": config.implementation, **_dropping(config, key)}
+
+
+def _dropping(config: BlockConfig, key: PRNGKeyArray | None) -> dict[str, Any]:
+    dropout = config.attention_dropout
+    return {"dropout": dropout, "key": key} if dropout and key is not None else {}
 
 
 def _keys(key: PRNGKeyArray | None, number: int) -> Any:

@@ -109,8 +109,12 @@ def compare(
     places = {name: Path(run).expanduser() for name, run in runs.items()}
     reports = {name: read_report(run) for name, run in places.items()}
     lines = {name: read_metrics(run / "metrics.jsonl") for name, run in places.items()}
-    found = dict(next(iter(reports.values()))["baselines"])
+    first, *_ = reports.values()
+    found = dict(first["baselines"])
     found |= {name: {**report["metrics"], **(more or {}).get(name, {})} for name, report in reports.items()}
+    for place, figures in first["elsewhere"].items():
+        found |= {f"{name}, {place}": rivals for name, rivals in figures.items() if name != "model"}
+        found |= {f"{name}, {place}": report["elsewhere"][place]["model"] for name, report in reports.items()}
     write_comparison(found, plot(lines, found), workdir=workdir, title=title)
 
 

@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from flax import nnx
 
-from seqjax.nn.split import Nets
+from seqjax.nn.split import DType, Nets, split
 from seqjax.train.command import command_line
 from seqjax.train.config import to_dict
 from seqjax.train.evaluate import Evaluation, Predict, Sampling, compile_evaluation
@@ -65,6 +66,9 @@ class Experiment(NamedTuple):
     """Those of the metrics that are no errors."""
     out_of_reach: Collection[str] = ()
     """Those of the baselines that nothing can beat, such as real images beside generated ones."""
+    elsewhere: Mapping[str, Evaluation] = MappingProxyType({})
+    """Further sets on which the networks and the baselines are measured after training, by name, such as one of what
+    training does not show."""
     sources: Collection[Any] = ()
     """What the records come from; the damaged ones that a source knows of (its ``damaged``) stand in the report."""
 
@@ -96,13 +100,16 @@ def run_experiment(config: Settings, prepare: Callable[[], Experiment]) -> None:
             evaluation=experiment.evaluation,
             sampling=experiment.sampling,
         )
-        baselines = measure_baselines(experiment)
+        baselines = experiment.baselines()
+        figures = {name: measure(experiment.evaluation, predict) for name, predict in baselines.items()}
+        elsewhere = measure_elsewhere(experiment, baselines, result.nets, config.loop.dtype)
         if not lead:
             return None
         report = write_report(
             workdir,
             metrics=result.figures,
-            baselines=baselines,
+            baselines=figures,
+            elsewhere=elsewhere,
             higher_is_better=experiment.higher_is_better,
             out_of_reach=experiment.out_of_reach,
             protocol=experiment.evaluation.metric.record,
@@ -119,10 +126,21 @@ def run_experiment(config: Settings, prepare: Callable[[], Experiment]) -> None:
         return show(format_report(report))
 
 
-def measure_baselines(experiment: Experiment) -> dict[str, dict[str, Any]]:
-    """The figures of the predictions that need no training, through the same evaluation as the model's."""
+def measure(
+    evaluation: Evaluation, predict: Predict, nets: Nets | None = None, *, dtype: DType | None = None
+) -> dict[str, Any]:
+    """The figures of predictions by networks, or by what needs none, through the same evaluation."""
+    parts = split(nets or {})
+    compiled = compile_evaluation(evaluation._replace(predict=predict), parts.graphs, make_mesh(), dtype=dtype)
+    return compiled(parts.params, parts.rest)
 
-    def measure(predict: Predict) -> dict[str, Any]:
-        return compile_evaluation(experiment.evaluation._replace(predict=predict), {}, make_mesh())({}, {})
 
-    return {name: measure(predict) for name, predict in experiment.baselines().items()}
+def measure_elsewhere(
+    experiment: Experiment, baselines: Mapping[str, Predict], nets: Nets, dtype: DType | None
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """The figures of the model and of the baselines on each of the further sets."""
+    return {
+        place: {"model": measure(evaluation, evaluation.predict, nets, dtype=dtype)}
+        | {name: measure(evaluation, predict) for name, predict in baselines.items()}
+        for place, evaluation in experiment.elsewhere.items()
+    }

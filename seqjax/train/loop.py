@@ -64,6 +64,11 @@ class Loop:
     profile: str | None = None
     """First and last step to trace, such as 10:20; the trace in <workdir>/profile opens in TensorBoard and XProf."""
 
+    @property
+    def dtype(self) -> str | None:
+        """What the networks are brought to before they compute; None leaves them as they are."""
+        return None if self.compute == "float32" else self.compute
+
 
 class Fit(NamedTuple):
     """A finished training run."""
@@ -122,13 +127,12 @@ def fit(
     nets = initialise(build, seed)
     graphs = split(nets).graphs
     state = learner.init(nets, jax.random.fold_in(jax.random.key(seed), 1))
-    dtype = None if loop.compute == "float32" else loop.compute
-    evaluate = evaluation and compile_evaluation(evaluation, graphs, mesh, dtype=dtype)
-    sample = sampling and compile_sampling(sampling, graphs, dtype=dtype)
+    evaluate = evaluation and compile_evaluation(evaluation, graphs, mesh, dtype=loop.dtype)
+    sample = sampling and compile_sampling(sampling, graphs, dtype=loop.dtype)
     calls = loop.steps_per_call
     learner = repeat(learner, calls) if calls > 1 else learner
     places = state_shardings(state, mesh, loop.shard)
-    compiled = compile_step(learner, graphs, mesh, loop.parallel, inner_steps=calls, dtype=dtype, shardings=places)
+    compiled = compile_step(learner, graphs, mesh, loop.parallel, inner_steps=calls, dtype=loop.dtype, shardings=places)
     figures: dict[str, Any] = {}
     seconds_to_first_step = 0.0
 

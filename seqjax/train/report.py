@@ -7,8 +7,9 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -30,6 +31,7 @@ def write_report(
     *,
     metrics: Figures,
     baselines: Mapping[str, Figures],
+    elsewhere: Mapping[str, Mapping[str, Figures]] = MappingProxyType({}),
     higher_is_better: Collection[str] = (),
     out_of_reach: Collection[str] = (),
     protocol: Mapping[str, Any] | None = None,
@@ -49,6 +51,7 @@ def write_report(
       workdir: the work directory.
       metrics: what the model reaches: numbers by name, and curves as lists.
       baselines: the same of each trivial predictor, by its name.
+      elsewhere: the same of the "model" and of each trivial predictor on further sets, by the set's name.
       higher_is_better: the metrics that are no errors, such as ("psnr", "ssim").
       out_of_reach: those of the baselines that the model cannot beat, such as held-out images for a generator.
       protocol: what has to stand beside the metrics for them to mean anything: the record of a
@@ -69,7 +72,8 @@ def write_report(
     """
     report = {
         "metrics": to_json(metrics),
-        "baselines": {name: to_json(figures) for name, figures in baselines.items()},
+        "baselines": _each(to_json, baselines),
+        "elsewhere": {place: _each(to_json, found) for place, found in elsewhere.items()},
         "higher_is_better": sorted(higher_is_better),
         "out_of_reach": sorted(out_of_reach),
         "protocol": dict(protocol or {}),
@@ -100,7 +104,8 @@ def read_report(workdir: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         report = json.loads(path.read_text())
         report["metrics"] = from_json(report["metrics"])
-        report["baselines"] = {name: from_json(figures) for name, figures in report["baselines"].items()}
+        report["baselines"] = _each(from_json, report["baselines"])
+        report["elsewhere"] = {place: _each(from_json, found) for place, found in report.get("elsewhere", {}).items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{path} cannot be read as a report ({error}); expected the file that a finished run leaves in its "
@@ -144,8 +149,9 @@ def hardware() -> dict[str, Any]:
 def format_report(report: Mapping[str, Any]) -> RenderableType:
     """Lays the report out for `rich`: the model above every baseline, one column per metric, and what it took.
 
-    The last row leads from the best baseline of each metric, which bears a star, to the model: "× 0.5" is half
-    its error, "+ 0.1" a tenth more where higher is better (↑). Baselines out of reach bear none.
+    The row below them leads from the best baseline of each metric, which bears a star, to the model: "× 0.5" is half
+    its error, "+ 0.1" a tenth more where higher is better (↑). Baselines out of reach bear none. What was measured
+    elsewhere stands at the end.
     """
     model = _numbers(report["metrics"])
     higher = {name: name in report["higher_is_better"] for name in model}
@@ -165,7 +171,16 @@ def format_report(report: Mapping[str, Any]) -> RenderableType:
         steps = (_step(model[n], rivals[rival][n], higher[n]) if rival else "" for n, rival in best.items())
         table.add_section()
         table.add_row("model against the best (*)", *steps)
+    for place, found in report.get("elsewhere", {}).items():
+        table.add_section()
+        for name, figures in found.items():
+            values = _numbers(figures)
+            table.add_row(f"{name}, {place}", *(f"{values[n]:.4g}  " if n in values else "" for n in model))
     return Group(table, "", *map(Text, _circumstances(report)))
+
+
+def _each(function: Callable[[Figures], Figures], found: Mapping[str, Figures]) -> dict[str, Figures]:
+    return {name: function(figures) for name, figures in found.items()}
 
 
 def _best(metric: str, rivals: Mapping[str, Mapping[str, float]], higher: bool) -> str | None:

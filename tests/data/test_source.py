@@ -1,6 +1,8 @@
 import importlib.util
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -182,6 +184,13 @@ def test_some_videos_need_tensorflow(name, tmp_path, monkeypatch):
     text = message(name, split="test", data_dir=tmp_path)
     assert 'pip install "seqjax[prepare]"' in text
     assert "TensorFlow" in text
+
+
+def test_translations_are_known_in_a_fresh_process(tmp_path):
+    """Where TensorFlow is not there TFDS itself does not know them before something else has imported them."""
+    code = "import sys; from seqjax.data.source import _find; print(_find('wmt14_translate', None, sys.argv[1]).info)"
+    said = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "Translation(" in said.stdout
 
 
 def test_preparing_that_needs_tensorflow(tmp_path, monkeypatch):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.metrics.pointing import box_attention, look_distances
+from seqjax.metrics.pointing import anti_diagonal, box_attention, look_distances
 
 RNG = np.random.default_rng(0)
 
@@ -46,3 +46,13 @@ def test_distances_of_looks_against_loops():
     ]
     found = look_distances(jnp.asarray(looked, jnp.float32), jnp.asarray(corners), side=7)
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_attention_on_the_next_word_of_what_is_written_backwards_against_loops():
+    """Sources of 3 and 1 words; what later steps, which write EOS and padding, look at does not count."""
+    weights, lengths = RNG.dirichlet(np.ones(6), size=(2, 5)), np.array([5, 3])
+    expected = [
+        np.mean([weights[i, step, word] for step, word in enumerate(words)]) for i, words in enumerate([[3, 2, 1], [1]])
+    ]
+    found = anti_diagonal(jnp.asarray(weights, jnp.float32), jnp.asarray(lengths))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)

@@ -178,6 +178,7 @@ def test_loss_is_over_tokens_and_dropout_by_key():
     plain, metrics = loss(made("luong"), BATCH, key=KEY)
     assert float(plain) == pytest.approx(-np.mean([logs[b, t, TARGET[b, t + 1]] for b, t in places]), rel=1e-5)
     assert metrics.keys() == {"nll", "token_accuracy"}
+    assert float(loss(made("luong", mean="texts"), BATCH, key=KEY)[0]) == pytest.approx(float(plain) * 7 / 2, rel=1e-5)
     once, again, other = (float(run(jax.random.key(i))) for i in (0, 0, 1))
     assert once == again != other != float(plain)
 

@@ -120,6 +120,17 @@ def test_blocks_may_be_computed_again():
     np.testing.assert_array_equal(jax.jit(made(remat=True)["transformer"])(SOURCE, TARGET), source)
 
 
+def test_attention_in_blocks_gives_the_same_loss_and_gradient():
+    def gradient(implementation):
+        parts = split(made(implementation=implementation))
+        return jax.value_and_grad(lambda p: loss(merge(parts.graphs, p, parts.rest), BATCH, key=KEY)[0]), parts.params
+
+    runs = [gradient(name) for name in ("xla", "flash")]
+    assert len({str(jax.make_jaxpr(run)(params)) for run, params in runs}) == 2
+    for a, b in zip(*(jax.tree.leaves(jax.jit(run)(params)) for run, params in runs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
 def test_weights_are_of_the_source_alone():
     found = jax.jit(made()["transformer"].weights)(SOURCE, TARGET)
     assert found.shape == (1, 2, 2, 5, 6)

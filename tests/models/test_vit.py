@@ -186,6 +186,17 @@ def test_blocks_computed_again_have_the_same_gradient():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 
+def test_attention_in_blocks_gives_the_same_loss_and_gradient():
+    def gradient(implementation):
+        graphs, params, rest = split(network(implementation=implementation))
+        return jax.value_and_grad(lambda p: vit.loss(merge(graphs, p, rest), BATCH, key=KEY)[0]), params
+
+    runs = [gradient(name) for name in ("xla", "flash")]
+    assert len({str(jax.make_jaxpr(run)(params)) for run, params in runs}) == 2
+    for a, b in zip(*(jax.tree.leaves(jax.jit(run)(params)) for run, params in runs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
 def test_what_cannot_be_cut_is_refused():
     with pytest.raises(InputError, match="size=10"):
         vit.build(dataclasses.replace(TINY, size=10), nnx.Rngs(0))

@@ -10,6 +10,7 @@ from flax import nnx
 
 from experiments.language import captioner, show_attend_tell
 from seqjax.convert import vgg
+from seqjax.data.source import open_source
 from seqjax.data.text import Vocabulary
 from seqjax.errors import InputError
 from seqjax.nn.image_encoder import EncoderConfig
@@ -52,6 +53,21 @@ def test_a_frozen_network_is_no_ones_to_train(recipe):
         state = jax.eval_shape(lambda key, learner=learner: learner.init(nets, key), jax.random.key(0))
         ((adam, *_),) = state.opt.values()
         assert set(adam.mu) == ({"decoder"} if frozen else {"encoder", "decoder"})
+
+
+@BOTH
+def test_kinds_of_object_that_training_does_not_show_are_measured_apart(recipe, tmp_path):
+    config = tiny(recipe)
+    data = dataclasses.replace(config.data, data_dir=str(tmp_path))
+    experiment = recipe.prepare(dataclasses.replace(config, data=data))
+    evaluations = {"test": experiment.evaluation, **experiment.elsewhere}
+    assert list(evaluations) == ["test", "novel"]
+    for split, evaluation in evaluations.items():
+        known = open_source("scenes", split=split, config="tiny", data_dir=tmp_path)
+        seen = [image for batch in evaluation.batches() for image in batch["image"][batch["weight"] > 0]]
+        np.testing.assert_array_equal(seen, [known[i]["image"] for i in range(len(known))])
+    assert len(experiment.sources) == 3
+    assert not recipe.prepare(dataclasses.replace(config, data=dataclasses.replace(data, novel=None))).elsewhere
 
 
 def test_attention_counts_before_the_words_for_shapes():

@@ -8,7 +8,8 @@ from experiments.recognition import vit as recipe
 
 TINY = recipe.PRESETS["tiny"]
 CONFIG = dataclasses.replace(TINY, data=dataclasses.replace(TINY.data, side=8, least=0.2))
-RECORD = {"image": np.arange(30 * 20 * 3, dtype=np.uint8).reshape(30, 20, 3), "label": np.int64(3), "file_name": b"x"}
+IMAGE = np.arange(30 * 20 * 3, dtype=np.uint8).reshape(30, 20, 3)
+RECORD = recipe.labelled({"image": IMAGE, "label": np.int64(3), "file_name": b"x"})
 
 
 def test_images_are_cut_at_random_in_training_and_in_the_middle_in_testing():

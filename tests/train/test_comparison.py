@@ -9,9 +9,10 @@ from seqjax.errors import InputError
 from seqjax.train.comparison import compare
 
 
-def finished(path, **metrics):
+def finished(path, elsewhere=None, **metrics):
     path.mkdir()
     content = {"metrics": metrics, "baselines": {"nothing": {"loss": 3.0, "hits": "nan"}}}
+    content |= {"elsewhere": elsewhere} if elsewhere else {}
     (path / "report.json").write_text(json.dumps(content))
     lines = [{"step": step, "kind": "train", "loss": 1 / step} for step in (1, 2, 3)]
     (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -40,6 +41,22 @@ def test_a_row_for_each_baseline_and_run_and_a_curve_for_each_run(tmp_path, caps
     ]
     with Image.open(tmp_path / "comparison.png") as picture:
         assert picture.width > 100
+
+
+def test_rows_of_what_was_measured_elsewhere(tmp_path):
+    """After the others; the baselines are the first run's."""
+
+    def night(loss):
+        return {"night": {"model": {"loss": loss}, "nothing": {"loss": 7 * loss}}}
+
+    runs = {
+        name: finished(tmp_path / name, elsewhere=night(loss), loss=1.0)
+        for name, loss in (("first", 2.0), ("last", 4.0))
+    }
+    compare(runs, workdir=str(tmp_path), title="both")
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert list(content) == ["nothing", "first", "last", "nothing, night", "first, night", "last, night"]
+    assert [content[f"{name}, night"]["loss"] for name in ("nothing", "first", "last")] == [14.0, 2.0, 4.0]
 
 
 def test_a_run_without_report(tmp_path):

@@ -94,6 +94,15 @@ def test_table_sets_the_model_against_the_best_baseline(tmp_path):
     assert lines[8] == ["python -m experiments.prediction.convlstm paper"]
 
 
+def test_what_is_measured_elsewhere_stands_at_the_end_of_the_table(tmp_path):
+    report = write(tmp_path, elsewhere={"night": {"model": {"mse": 64.0, "psnr": math.inf}, "copy": {"mse": 81.0}}})
+    assert json.loads((tmp_path / "report.json").read_text())["elsewhere"]["night"]["model"]["psnr"] == "inf"
+    assert report["elsewhere"] == {"night": {"model": {"mse": 64.0, "psnr": math.inf}, "copy": {"mse": 81.0}}}
+    lines = [re.split(r"  +", line) for line in shown(report) if line]
+    assert lines[6][0] == "model against the best (*)"
+    assert lines[7:9] == [["model, night", "64", "inf"], ["copy, night", "81"]]
+
+
 def test_better_is_positive_and_an_exact_baseline_has_no_ratio(tmp_path):
     report = write(tmp_path, baselines={"copy": {"mse": 0.0, "ssim": 0.25}})
     (row,) = [line for line in shown(report) if line.startswith("model against")]

@@ -85,6 +85,8 @@ class Config:
     """Of embeddings and of what goes up from layer to layer."""
     sampling: float = 0.0
     """Share of the decoder's inputs in training that it has drawn itself."""
+    mean: Literal["tokens", "texts"] = "tokens"
+    """What the loss is a mean over: the tokens of all targets, or targets, each with the sum of its tokens."""
     uniform: float | None = None
     """All parameters begin uniform between minus this and this; as each layer likes it if None."""
     beams: int = 12
@@ -98,7 +100,7 @@ class Config:
     def sutskever(cls) -> "Config":
         """Four layers of 1,000, without attention, the source from its end."""
         options: dict[str, Any] = {"vocabulary": 80_000, "source_vocabulary": 160_000, "encoder": "reversed"}
-        options |= {"score": "none", "readout": "linear", "uniform": 0.08}
+        options |= {"score": "none", "readout": "linear", "mean": "texts", "uniform": 0.08}
         return cls(embedding=1000, cell="lstm", layers=4, **options)
 
     @classmethod
@@ -106,7 +108,7 @@ class Config:
         """Four layers of 1,000, local-p attention with the general score, input feeding."""
         options: dict[str, Any] = {"vocabulary": 50_000, "source_vocabulary": 50_000, "encoder": "reversed"}
         options |= {"score": "general", "query": "current", "window": "predictive", "input_feeding": True}
-        options |= {"readout": "tanh", "readout_features": 1000, "dropout": 0.2, "uniform": 0.1}
+        options |= {"readout": "tanh", "readout_features": 1000, "dropout": 0.2, "mean": "texts", "uniform": 0.1}
         return cls(embedding=1000, cell="lstm", layers=4, **options)
 
     @classmethod
@@ -379,7 +381,7 @@ def build(config: Config, rngs: nnx.Rngs) -> dict[str, Seq2Seq]:
 def loss(
     nets: dict[str, Seq2Seq], batch: dict[str, Array], *, key: PRNGKeyArray
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """Cross-entropy, mean over the tokens of all targets, and how many are foretold.
+    """Cross-entropy, mean over the tokens of all targets or over targets, and how many tokens are foretold.
 
     Args:
       nets: of `build`.
@@ -388,7 +390,9 @@ def loss(
     """
     asked = batch["target"][:, 1:]
     logits, _ = nets["seq2seq"](batch["source"], batch["target"][:, :-1], key=key)
-    return token_mean(token_cross_entropy(logits, asked), asked), foretold(logits, asked)
+    cost, mean = token_cross_entropy(logits, asked), nets["seq2seq"].config.mean
+    total = token_mean(cost, asked) if mean == "tokens" else jnp.mean(jnp.sum(cost, axis=1))
+    return total, foretold(logits, asked)
 
 
 def predict(nets: dict[str, Seq2Seq], batch: dict[str, Array]) -> Int[Array, "B L"]:

@@ -26,6 +26,7 @@ from seqjax import compat
 from seqjax.nn.transformer import BlockConfig, DecoderBlock, EncoderBlock, Placement, layer_norm
 from seqjax.ops.beam_search import Beams, beam_search
 from seqjax.ops.compose import dropped
+from seqjax.ops.dot_product_attention import Implementation
 from seqjax.ops.multi_head import Cache, Memory
 from seqjax.ops.position import Layout, sinusoidal
 from seqjax.ops.tokens import BOS, EOS, PAD, forbidden, foretold, lengths, token_cross_entropy, token_mean
@@ -69,6 +70,8 @@ class Config:
     """α of beam search."""
     extra: int = 50
     """Tokens that an output may have more than the padded input."""
+    implementation: Implementation | None = None
+    """Of attention: "xla"; "flash", whose memory is linear in the number of tokens; "cudnn"; None chooses by size."""
     remat: bool = False
     """Whether the backward pass computes each block again instead of keeping what is inside it."""
 
@@ -93,6 +96,7 @@ class Config:
             bias=self.bias,
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,
+            implementation=self.implementation,
         )
 
 

@@ -30,6 +30,7 @@ from seqjax.errors import InputError
 from seqjax.nn.transformer import BlockConfig, EncoderBlock, FeedForward, layer_norm
 from seqjax.ops import multi_head
 from seqjax.ops.compose import dropped
+from seqjax.ops.dot_product_attention import Implementation
 from seqjax.ops.image import signed_images, space_to_depth
 from seqjax.ops.position import resize_positions, sinusoidal_2d
 
@@ -83,6 +84,8 @@ class Config:
     """α of the Beta distribution by which pairs of training images are mixed; 0 for none."""
     label_smoothing: float = 0.0
     """Share of the target that is spread over all classes."""
+    implementation: Implementation | None = None
+    """Of attention: "xla"; "flash", whose memory is linear in the number of tokens; "cudnn"; None chooses by size."""
     remat: bool = False
     """Whether blocks are computed again in the backward pass instead of kept."""
 
@@ -102,6 +105,7 @@ class Config:
             activation=self.activation,
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,
+            implementation=self.implementation,
         )
 
 

@@ -1,0 +1,35 @@
+"""Where attention should be is known where strings are written backwards, and of what has attention."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from experiments.language import seq2seq as recipe
+from seqjax.data.sentence_pairs import Language, Pairs
+from seqjax.data.text import WORDS, Vocabulary
+from seqjax.ops.tokens import BOS, EOS, PAD
+
+DIGITS = Vocabulary(("1", "2", "3"), (1, 1, 1))
+LANGUAGE = Language((DIGITS, DIGITS), None, WORDS)
+
+
+@pytest.mark.parametrize(
+    ("system", "config", "known"),
+    [
+        *(("bahdanau", "reverse_16", True), ("luong", "reverse_4_to_16", True)),
+        *(("plain", "reverse_16", False), ("luong", "sort_16", False), ("luong", "translate", False)),
+    ],
+)
+def test_where_attention_should_be(system, config, known, monkeypatch):
+    monkeypatch.setattr(recipe, "references", lambda *_: {0: [["1"]]})
+    one = recipe.alone(recipe.Config(data=Pairs(config=config)), system)
+    assert ("weights" in recipe.metrics(one, LANGUAGE).init()) == known
+
+
+def test_the_source_itself_is_looked_at_everywhere_alike():
+    """Of 2 words and BOS and EOS, a quarter at each; the anti-diagonal has as much."""
+    source = jnp.asarray([[BOS, 4, 5, EOS, PAD], [BOS, 6, EOS, PAD, PAD]])
+    found = recipe.copy(recipe.Config(), LANGUAGE, {}, {"source": source, "target": source})
+    expected = np.array([[1 / 4] * 4 + [0], [1 / 3] * 3 + [0] * 2])[:, None].repeat(4, axis=1)
+    np.testing.assert_allclose(found["weights"], expected, rtol=1e-6)
+    assert found["texts"][0, :3].tolist() == [4, 5, EOS]
