@@ -46,7 +46,7 @@ from seqjax.data.source import Record, Source, in_memory
 from seqjax.metrics import poses
 from seqjax.metrics.average import average
 from seqjax.metrics.frames import frame_metrics
-from seqjax.metrics.metric import Metric, together
+from seqjax.metrics.metric import Metric, alike
 from seqjax.models.prediction import hierarchical
 from seqjax.models.prediction.hierarchical import LIMBS
 from seqjax.nn.split import initialise
@@ -327,12 +327,7 @@ def metric(config: Config) -> Metric:
         return poses.pose_metrics(frames=config.horizon).on(functools.partial(true_poses, config))
     frames = frame_metrics(frames=len(config.gaps)).only("mse", "psnr", "ssim", "psnr_by_frame", "ssim_by_frame")
     colours = average(("colour_error",), functools.partial(colour_error, config))
-    parts = together(frames=frames.on(functools.partial(true_frames, config)), colours=colours)
-    return parts._replace(accumulate=lambda acc, outputs, batch: parts.accumulate(acc, _twice(outputs), batch))
-
-
-def _twice(outputs: Array) -> dict[str, Array]:
-    return dict.fromkeys(("frames", "colours"), outputs)
+    return alike(frames.on(functools.partial(true_frames, config)), colours)
 
 
 def true_poses(config: Config, batch: Mapping[str, Array]) -> dict[str, Array]:

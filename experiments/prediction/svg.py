@@ -2,25 +2,31 @@
 
     python -m experiments.prediction.svg --workdir runs/svg                # cpu: minutes on two cores
     python -m experiments.prediction.svg strip --workdir runs/svg-strip    # when does it know that it does not know?
-    python -m experiments.prediction.svg paper --workdir runs/svg-paper
+    python -m experiments.prediction.svg paper --workdir runs/svg-paper    # and bair, kth
 
 The same command starts or resumes. `cpu` trains a small SVG-LP on one digit in 32x32 whose walls draw its velocity
-anew; `--priors learned fixed` trains SVG-FP too, each in a directory of its own. `strip` trains both on a blob that
-bounces along 32 pixels, where it is known when the future is open: `comparison.json` has the nats of news and the
-prior's deviation in frames after an impact (log 4 = 1.386 nats are drawn there) and elsewhere, and the pictures of
-`openness` in samples/ show both over time. `paper` is the published network and schedule on two digits in 64x64, by the
-best of 100; `tiny` takes seconds and is what the tests run.
+anew; `--priors learned fixed none` trains SVG-FP and the deterministic network too, each in a directory of its own.
+`strip` trains all three on a blob that bounces along 32 pixels, where it is known when the future is open:
+`comparison.json` has squared errors before the first impact of the future is seen, after it, and by the frames since
+(`metrics.events`), the nats of news and the prior's deviation in frames after an impact (log 4 = 1.386 nats are drawn
+there) and elsewhere; `comparison.png` shows them (svg.png beside this file), `openness` in samples/ other clips.
+`paper` is the published network and schedule on two digits in 64x64, `bair` and `kth` (SVG-FP) those on robots and
+people (`data.clips` says where these clips come from), tested to frame 30 by the best of 100, as the released code
+does; `tiny` takes seconds and is what the tests run.
 Of N samples of a held-out clip the best counts, by each figure on its own (`metrics.samples`); beside it stand one
 sample alone, the future of the latents' means, the last frame copied, an empty background and the mean frame.
-`comparison.png` has the figures by frame with 95 % bands.
+`comparison.png` of digits has the figures by frame with 95 % bands.
 
-Measured, seed 0: `strip`, 1,000 steps, 2 min 8 s for SVG-LP on one busy CPU core: squared error of the best of 20
-0.0403 (SVG-FP 0.0571), of one sample 1.28, of the last frame 3.18; news 1.76 nats after an impact and 0.003 elsewhere
-(SVG-FP 2.16 and 0.004), the prior's deviation 0.919 and 0.408. `cpu`, 3,000 steps, 12 to 13 steps per second on one
-core, over the first ten frames (`experiments.prediction.compare`, which tests as far): MSE of the best of 20 31.2, of
-one sample 58.3, of the means 54.6, of the last frame 82.3, of the mean frame 44.3; SSIM 0.633, 0.450, 0.471, 0.321,
-0.040 (0.468 of an empty background). Samples part at the walls, stay sharp and keep their digit; after 850 steps they
-still changed into others. `paper` has not been trained yet.
+Measured, seed 0: `strip`, 1,000 steps, 3 min 15 s for SVG-LP on part of a busy CPU core, 78 s for the deterministic
+network: squared error of the best of 20 0.0403 (SVG-FP 0.0571), of one sample 1.28, deterministic 1.37, of the last
+frame 3.18. After an impact 0.0777 (SVG-FP 0.109), one sample 2.47, deterministic 2.64, the mean frame 1.57; before it
+0.0003, 0.0012, 0.0004, 0.0064 and 1.54. So one sample is hardly better than no latents, and the best of 20 far better
+than both; nine frames on, when a second impact may have been, not all of it is among 20. News 1.76 nats after an
+impact and 0.003 elsewhere (SVG-FP 2.16 and 0.004), the prior's deviation 0.919 and 0.408. `cpu`, 3,000 steps, 12 to 13
+steps per second on one core, over the first ten frames (`experiments.prediction.compare`, which tests as far): MSE of
+the best of 20 31.2, of one sample 58.3, of the means 54.6, of the last frame 82.3, of the mean frame 44.3; SSIM 0.633,
+0.450, 0.471, 0.321, 0.040 (0.468 of an empty background). Samples part at the walls, stay sharp and keep their digit;
+after 850 steps they still changed into others. `paper`, `bair` and `kth` have not been trained yet.
 """
 
 import dataclasses
@@ -34,6 +40,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -41,11 +48,13 @@ from seqjax.data.clips import Clips, first_clips, open_split
 from seqjax.data.pipeline import eval_batches, train_batches
 from seqjax.data.source import Source, in_memory
 from seqjax.metrics import baselines
+from seqjax.metrics.events import around_event
+from seqjax.metrics.metric import Metric, alike
 from seqjax.metrics.samples import HIGHER_IS_BETTER, best_of, curves
 from seqjax.models.prediction import svg
 from seqjax.ops.image import unit_to_uint8
 from seqjax.train.command import main
-from seqjax.train.comparison import curves_by_frame, run_several
+from seqjax.train.comparison import Found, Lines, curves_by_frame, run_several
 from seqjax.train.evaluate import Evaluation, Predict, Sampling
 from seqjax.train.experiment import Experiment, run_experiment
 from seqjax.train.loop import Loop
@@ -56,7 +65,7 @@ from seqjax.train.plot import picture
 from seqjax.train.restore import restore
 from seqjax.train.step import Learner, minimise
 
-Prior = Literal["learned", "fixed"]
+Prior = Literal["learned", "fixed", "none"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,6 +96,8 @@ class Config:
     """Fields that may differ from those of the run that is already there, such as loop.steps."""
 
 
+PUBLISHED = Loop(steps=180_000, log_every=100, evaluate_every=10_000, sample_every=10_000, save_every=2_000)
+"""300 times 600 steps."""
 PRESETS = {
     "cpu": Config(priors=("learned",)),
     "strip": Config(
@@ -104,16 +115,35 @@ PRESETS = {
         data=Clips("bouncing_blob", "strip_32", batch=64),
         loop=Loop(steps=1000, log_every=50, save_every=250),
         figures=("mse", "psnr"),
-        priors=("learned", "fixed"),
+        priors=("learned", "fixed", "none"),
         workdir="runs/svg-strip",
     ),
     "paper": Config(
         model=svg.Config(),
-        data=Clips(config="stochastic_64", batch=100),
+        data=Clips(config="stochastic_64_30frames", batch=100),
         optimizer=Optimizer(learning_rate=2e-3),
-        loop=Loop(steps=180_000, log_every=100, evaluate_every=10_000, sample_every=10_000, save_every=2_000),
+        loop=PUBLISHED,
+        horizon=25,
         samples=100,
         workdir="runs/svg-paper",
+    ),
+    "bair": Config(
+        model=svg.Config(context=2, channels=3, backbone="vgg", latent=64),
+        data=Clips("bair_robot_pushing_small", config=None, in_memory=False, batch=100),
+        optimizer=Optimizer(learning_rate=2e-3),
+        loop=PUBLISHED,
+        horizon=28,
+        samples=100,
+        workdir="runs/svg-bair",
+    ),
+    "kth": Config(
+        model=svg.Config(context=10, backbone="vgg", latent=24, prior="fixed", beta=1e-6),
+        data=Clips("kth_actions", "64x64_30frames", batch=100),
+        optimizer=Optimizer(learning_rate=8e-4),
+        loop=PUBLISHED,
+        horizon=20,
+        samples=100,
+        workdir="runs/svg-kth",
     ),
     "tiny": Config(
         model=dataclasses.replace(svg.Config.tiny(), height=16, width=16),
@@ -137,7 +167,7 @@ def run(config: Config) -> None:
         workdir=config.workdir,
         title=f"{config.data.name} {config.data.config}, best of {config.samples}",
         more=news,
-        plot=lambda lines, found: curves_by_frame(found, config.figures, bold=lines),
+        plot=functools.partial(plot, config),
     )
 
 
@@ -158,7 +188,7 @@ def prepare(config: Config) -> Experiment:
         functools.partial(training_batches, config, train),
         Evaluation(
             functools.partial(score, config),
-            curves((*config.figures, "diversity"), frames=config.horizon),
+            metric(config, marked="impact" in test[0]),
             lambda: eval_batches(test, batch_size=data.batch, **this_process()),
         ),
         Sampling(functools.partial(futures, config), marked_clips(test, 4), functools.partial(draw, config)),
@@ -193,6 +223,21 @@ def marked_clips(source: Source, number: int) -> dict[str, np.ndarray]:
     return first_clips(source, number) | marks
 
 
+def metric(config: Config, *, marked: bool) -> Metric:
+    """What is measured; where the clips say when a speed is drawn, also before and after it is first seen."""
+    by_frame = curves((*config.figures, "diversity"), frames=config.horizon)
+    if not marked:
+        return by_frame
+    around = around_event(("mse",), frames=config.horizon)
+    return alike(by_frame, around.on(lambda batch: {**batch, "event": drawn_before(config, batch["impact"])}))
+
+
+def drawn_before(config: Config, impact: Any) -> Any:
+    """Of every frame of the future, whether a speed was drawn at the frame before it, which shows no sign of it."""
+    last = config.model.context - 1
+    return impact[:, last : last + config.horizon]
+
+
 def score(config: Config, nets: Any, batch: Mapping[str, jax.Array], *, samples: int | None = None) -> dict:
     """Figures of every frame of the best of several futures; of one, or of the latents' means alone (0)."""
     future = truth(config, batch)
@@ -203,6 +248,7 @@ def score(config: Config, nets: Any, batch: Mapping[str, jax.Array], *, samples:
         return svg.rollout(nets, seen, noise * float(samples != 0))
 
     number = config.samples if samples is None else max(1, samples)
+    number = number if config.model.drawn else 1
     return best_of(draw, future, number=number, key=jax.random.key(0), names=config.figures)
 
 
@@ -227,7 +273,9 @@ def predictions(config: Config, train: Source) -> dict[str, Predict]:
 
 
 def trained(config: Config) -> dict[str, Predict]:
-    """The same networks, not given a choice."""
+    """The same networks, not given a choice, where they have one."""
+    if not config.model.drawn:
+        return {}
     _, nets = restore(config.workdir, sys.modules[__name__])
     return {
         name: lambda _, batch, number=number: score(config, nets, batch, samples=number)
@@ -250,8 +298,9 @@ def draw(config: Config, outputs: Mapping[str, np.ndarray], batch: Mapping[str, 
     errors = np.square(samples - future[None] / 255).mean(axis=(2, 3, 4, 5))
     best = samples[errors.argmin(axis=0), np.arange(len(future))]
     columns = {"means": outputs["means"], "sample": samples[0], "another": samples[1], f"best of {len(samples)}": best}
+    columns = columns if config.model.drawn else {"prediction": outputs["means"]}
     levels = {name: np.asarray(unit_to_uint8(jnp.asarray(frames))) for name, frames in columns.items()}
-    openness = {"openness": plot_openness(outputs, batch)}
+    openness = {"openness": plot_openness(outputs, batch)} if config.model.drawn else {}
     if config.model.height > 1:
         videos = {"context": batch["video"][:, :past], "truth": future, **levels}
         return openness | {"forecast": side_by_side(videos, starts=dict.fromkeys(("truth", *levels), past))}
@@ -265,17 +314,75 @@ def plot_openness(outputs: Mapping[str, np.ndarray], batch: Mapping[str, np.ndar
     """The prior's deviation and the nats of news by frame, a panel a clip; frames after an impact are shaded."""
     figure = Figure(figsize=(7, 1.7 * len(outputs["kl"]) + 0.4), dpi=110, layout="constrained")
     panels = figure.subplots(len(outputs["kl"]), sharex=True, squeeze=False)[:, 0]
-    for b, left in enumerate(panels):
-        frames, right = np.arange(1, len(outputs["kl"][b]) + 1), left.twinx()
-        for frame in frames[batch["impact"][b, :-1] > 0] if "impact" in batch else ():
-            left.axvspan(frame - 0.5, frame + 0.5, color="0.88")
-        left.plot(frames, outputs["deviation"][b], "C0.-")
-        right.plot(frames, outputs["kl"][b], "C1.-", linewidth=0.8)
-        left.set_ylabel("prior's σ", color="C0")
-        right.set_ylabel("KL, nats", color="C1")
+    for b, axes in enumerate(panels):
+        impact = batch["impact"][b] if "impact" in batch else np.zeros(len(outputs["kl"][b]) + 1)
+        trace_openness(axes, outputs["deviation"][b], outputs["kl"][b], impact)
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[-1].set_xlabel("frame" + ", shaded after an impact" * ("impact" in batch))
     return picture(figure)
+
+
+def trace_openness(axes: Axes, deviation: np.ndarray, kl: np.ndarray, impact: np.ndarray) -> None:
+    """One clip's panel of `plot_openness`."""
+    frames, right = np.arange(1, len(kl) + 1), axes.twinx()
+    for frame in frames[impact[:-1] > 0]:
+        axes.axvspan(frame - 0.5, frame + 0.5, color="0.88")
+    axes.plot(frames, deviation, "C0.-")
+    right.plot(frames, kl, "C1.-", linewidth=0.8)
+    axes.set_ylabel("prior's σ", color="C0")
+    right.set_ylabel("KL, nats", color="C1")
+
+
+def plot(config: Config, lines: Lines, found: Found) -> np.ndarray:
+    """Figures by frame; where the clips say when a speed is drawn, what that does to the prior and to errors."""
+    if not all("mse_since" in figures for figures in found.values()):
+        return curves_by_frame(found, config.figures, bold=lines)
+    figure = Figure(figsize=(9, 3.6), dpi=100, layout="constrained")
+    panels = figure.subplot_mosaic([["strip", "errors"], ["openness", "errors"]], width_ratios=(1.15, 1))
+    clip = busiest(config)
+    _, nets = restore(alone(config, config.priors[0]).workdir, sys.modules[__name__])
+    told = jax.tree.map(np.asarray, jax.jit(functools.partial(svg.surprise, nets))({"video": clip["video"]}))
+    trace_strip(panels["strip"], clip["video"][0, :, 0, :, 0], clip["impact"][0])
+    trace_openness(panels["openness"], told["deviation"][0], told["kl"][0], clip["impact"][0])
+    panels["openness"].sharex(panels["strip"])
+    panels["openness"].xaxis.set_major_locator(MaxNLocator(integer=True))
+    panels["openness"].set_xlabel("frame, shaded after an impact")
+    trace_errors(panels["errors"], config, found)
+    return picture(figure)
+
+
+def busiest(config: Config) -> dict[str, np.ndarray]:
+    """The first of the held-out clips with the most impacts in its future, a batch of one."""
+    clips = marked_clips(open_split(config.data, config.data.test), 1000)
+    most = int(drawn_before(config, clips["impact"]).sum(axis=1).argmax())
+    return {key: values[most : most + 1] for key, values in clips.items()}
+
+
+def trace_strip(axes: Axes, strip: np.ndarray, impact: np.ndarray) -> None:
+    """Pixels upwards, frames to the right, a ring at every impact."""
+    axes.imshow(strip.T, cmap="gray_r", aspect="auto", origin="lower")
+    hits = np.flatnonzero(impact)
+    axes.plot(hits, strip[hits].argmax(axis=1), "C3o", markersize=12, markerfacecolor="none", markeredgewidth=1.5)
+    axes.tick_params(labelbottom=False)
+    axes.set(ylabel="pixel", ylim=(-3, strip.shape[1] + 2))
+
+
+def trace_errors(axes: Axes, config: Config, found: Found) -> None:
+    """Squared error by frames since the first impact, of all models and of one sample of the first."""
+    drawn = {
+        "none": ("deterministic", {"color": "0.4"}),
+        "one sample": ("one sample", {"color": "C3", "linestyle": ":"}),
+        "fixed": (f"SVG-FP, best of {config.samples}", {"color": "C2"}),
+        "learned": (f"SVG-LP, best of {config.samples}", {"color": "C3"}),
+    }
+    since = np.arange(2 - config.horizon, config.horizon + 1)
+    shown = np.abs(since - 3) <= 7  # further off there are few clips
+    for name in (name for name in drawn if name in found):
+        label, style = drawn[name]
+        axes.plot(since[shown], np.asarray(found[name]["mse_since"])[shown], marker=".", label=label, **style)
+    axes.axvspan(0.5, 1.5, color="0.88")
+    axes.set(xlabel="frames since the first impact", ylabel="squared error")
+    axes.legend(fontsize="small", loc="center right")
 
 
 def news(config: Config) -> dict[str, Any]:

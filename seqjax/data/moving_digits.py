@@ -141,11 +141,12 @@ NAMED: dict[str, dict[str, Any]] = {
     "one_32": {"size": 32, "digit_size": 16, "digits": 1},
     "stochastic_32": {"motion": "stochastic", "size": 32, "digit_size": 16, "digits": 1},
     "stochastic_64": {"motion": "stochastic", "digit_size": 32},
+    "stochastic_64_30frames": {"motion": "stochastic", "digit_size": 32, "frames": 30},
     "textured_32": {"frames": 10, "size": 32, "digit_size": 16, "digits": 1, "background": "texture", "train": 4_000},
     "tiny_16": {"frames": 8, "size": 16, "digit_size": 8, "digits": 1, "train": 64, "validation": 16, "test": 12},
 }
-"""Configurations by name: Moving MNIST's sizes (the default), small sets for quick runs, SM-MNIST's sizes, a
-texture behind, and a few clips for tests."""
+"""Configurations by name: Moving MNIST's sizes (the default), small sets for quick runs, SM-MNIST's sizes, also as
+long as it is tested on, a texture behind, and a few clips for tests."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

@@ -65,3 +65,13 @@ def together(**parts: Metric) -> Metric:
 
     record = {key: value for part in parts.values() for key, value in part.record.items()}
     return Metric(lambda: {name: part.init() for name, part in parts.items()}, accumulate, finish, record)
+
+
+def alike(*parts: Metric) -> Metric:
+    """`together`, but all see the same outputs."""
+    named = together(**{str(i): part for i, part in enumerate(parts)})
+
+    def accumulate(acc: dict[str, Any], outputs: Any, batch: Mapping[str, Array]) -> dict[str, Any]:
+        return named.accumulate(acc, dict.fromkeys(acc, outputs), batch)
+
+    return named._replace(accumulate=accumulate)

@@ -427,14 +427,14 @@ SYSTEMS = {
         losses={"loss": ("encoder", "decoder", "predictor", "posterior", "prior")},
         batch=clips,
         # No paper prints them. By hand from the layer tables, normalisations two a channel: encoder, decoder, predictor
-        # and two Gaussian LSTMs, or one; SM-MNIST, and colours of BAIR through VGG.
+        # and two Gaussian LSTMs, one, or none, and no latents then; SM-MNIST, and colours of BAIR through VGG.
         published={
             sum(16 * c * d + 2 * d for c, d in [(1, 64), (64, 128), (128, 256), (256, 512), (512, 128)])
             + sum(16 * c * d + 2 * d for c, d in [(128, 512), (1024, 256), (512, 128), (256, 64)])
             + (16 * 128 + 1)
-            + (139 * 256 + 2 * 1024 * (256 + 256 + 1) + 257 * 128)
+            + ((129 + min(1, count) * 10) * 256 + 2 * 1024 * (256 + 256 + 1) + 257 * 128)
             + count * (129 * 256 + 1024 * (256 + 256 + 1) + 257 * 20): {"prior": prior}
-            for count, prior in ((2, "learned"), (1, "fixed"))
+            for count, prior in ((2, "learned"), (1, "fixed"), (0, "none"))
         }
         | {
             9 * (3 * 64 + 64**2 + 64 * 128 + 128**2 + 128 * 256 + 2 * 256**2 + 256 * 512 + 2 * 512**2)

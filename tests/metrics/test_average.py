@@ -7,7 +7,7 @@ import pytest
 
 from seqjax.errors import InputError
 from seqjax.metrics.average import average
-from seqjax.metrics.metric import together
+from seqjax.metrics.metric import alike, together
 
 METRIC = average(("error", "hits"), lambda outputs, batch: {"error": jnp.abs(outputs), "hits": batch["hits"]})
 
@@ -42,3 +42,10 @@ def test_metrics_together_are_each_on_its_own_output():
     batch = {"x": jnp.array([5.0, 9.0]), "weight": jnp.array([1.0, 0.0])}
     acc = metric.accumulate(metric.init(), {"one": jnp.array([1.0, 7.0]), "other": jnp.array([3.0, 7.0])}, batch)
     assert metric.finish(acc) == {"a": 1.0, "b": 6.0, "c": 5.0}
+
+
+def test_metrics_alike_see_the_same_outputs():
+    same = average(("a",), lambda outputs, batch: {"a": outputs})
+    metric = alike(same, METRIC.on(lambda batch: {"hits": batch["x"]}))
+    acc = metric.accumulate(metric.init(), jnp.array([1.0, -3.0]), {"x": jnp.array([0.0, 1.0])})
+    assert metric.finish(acc) == {"a": -1.0, "error": 2.0, "hits": 0.5}

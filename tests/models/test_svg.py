@@ -28,7 +28,7 @@ def configured(**changes):
 def networks(**changes):
     """With decoders so steep that what latents and vectors say shows in the frames."""
     nets = initialise(functools.partial(svg.build, configured(**changes)), 0)
-    layers = [nets["predictor"].head.kernel, nets["posterior"].head.kernel]
+    layers = [nets[name].head.kernel for name in ("predictor", "posterior") if name in nets]
     if changes.get("backbone") != "dense":
         layers += [nets["decoder"].stem.conv.kernel, nets["decoder"].frame.kernel]
     for kernel in layers:
@@ -105,6 +105,59 @@ def test_a_learned_prior_that_says_nothing_is_the_fixed_one_bit_for_bit():
     ):
         np.testing.assert_array_equal(ours, theirs)
     np.testing.assert_array_equal(*(roll(nets, video / 255, normal(*NOISE)) for nets in (learned, fixed)))
+
+
+def silent():
+    """Learned, but all latents are zero where no noise is drawn: what tells them says so, and the prior likewise."""
+    nets = dict(networks())
+    for name in ("posterior", "prior"):
+        nets[name] = initialise(functools.partial(svg.build, TINY), 0)[name]
+        for parameter in (nets[name].head.kernel, nets[name].head.bias):
+            parameter[...] = jnp.zeros_like(parameter[...])
+    return nets
+
+
+def test_without_a_prior_it_is_the_model_whose_latents_are_zero_their_weights_cut_away():
+    """In training and in sampling, with parameters of the stochastic networks."""
+    stochastic, video = silent(), clip()
+    deterministic = initialise(functools.partial(svg.build, configured(prior="none")), 0)
+    assert deterministic.keys() == {"encoder", "decoder", "predictor"}
+    for name, net in deterministic.items():
+        theirs = nnx.state(stochastic[name], nnx.Param)
+        if name == "predictor":
+            kernel = theirs["embed"]["kernel"]
+            theirs["embed"]["kernel"] = kernel.replace(kernel[: TINY.features])
+        nnx.update(net, theirs)
+
+    def frames(nets, video, z):
+        return svg.reconstruct(nets, video, jnp.zeros((2, P + S - 1, z)))[0]
+
+    expected, found = (
+        run_all(nets, functools.partial(frames, z=z), video / 255) for nets, z in ((stochastic, Z), (deterministic, 0))
+    )
+    assert np.std(expected, axis=1).max() > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    batch = {"video": video}
+    expected, found = (
+        run_all(nets, lambda nets, batch: svg.predict(nets, batch, steps=S), batch)
+        for nets in (stochastic, deterministic)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_without_a_prior_there_is_one_future_and_no_divergence():
+    nets, batch = networks(prior="none"), {"video": clip()}
+    total, metrics = loss_of(nets, clip())
+    assert metrics["kl"] == 0
+    np.testing.assert_allclose(total, (P + TINY.future - 1) * metrics["mse"] / 64, rtol=1e-6)
+    one, other = (
+        run_all(nets, lambda nets, batch, seed=seed: svg.sample(nets, batch, key=jax.random.key(seed)), batch)
+        for seed in (0, 1)
+    )
+    assert np.std(one, axis=1).max() > 1e-3
+    np.testing.assert_array_equal(one, other)
+    for values in run_all(nets, svg.surprise, batch).values():
+        np.testing.assert_array_equal(values, np.zeros((2, P + S - 1)))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Stochastic video generation with a fixed or a learned prior, SVG-FP and SVG-LP (Denton and Fergus, 2018).
+"""Stochastic video generation with a fixed or a learned prior, SVG-FP and SVG-LP, or none (Denton and Fergus, 2018).
 
 Emily Denton, Rob Fergus, *Stochastic Video Generation with a Learned Prior*, ICML 2018,
 https://arxiv.org/abs/1802.07687, and the released code.
@@ -7,7 +7,8 @@ An LSTM predicts the vector of the next frame from that of the last and from a l
 from an LSTM that has seen the frame to be predicted, at a price: its divergence from a prior, which is N(0, I) or an
 LSTM over the frames before. So ``z_t`` carries what cannot be foreseen, and drawing it from the prior gives one of the
 futures. Frames become vectors and back by convolutions with skips (`nn.frame_codec`), which after the context are those
-of the last true frame, so that what stays need not be remembered. The defaults are those of SM-MNIST.
+of the last true frame, so that what stays need not be remembered. The same networks without ``z``, ``prior="none"``,
+are the deterministic model that such papers compare with: one future, no divergence. Defaults are those of SM-MNIST.
 
 Departures from the released code. Skips come from the last frame of the context, as the paper says; there from the one
 before (``skips="repository"``). Batch normalisation goes by running averages in sampling, not by the frames that happen
@@ -69,8 +70,8 @@ class Config:
     """Units of every LSTM."""
     layers: int = 2
     """LSTMs of the predictor."""
-    prior: Literal["learned", "fixed"] = "learned"
-    """SVG-LP or SVG-FP."""
+    prior: Literal["learned", "fixed", "none"] = "learned"
+    """SVG-LP, SVG-FP, or no latents at all, whatever ``latent`` says."""
     beta: float = 1e-4
     """Price of a nat of ``z`` in mean squared error: with fewer pixels in a frame the same error costs less of it."""
     skips: Literal["context", "repository", "last"] = "context"
@@ -80,6 +81,11 @@ class Config:
     """Normalisation of the convolutions; "group" does the same in training and sampling."""
     log_variance: tuple[float, float] = (-8.0, 4.0)
     """What the logarithms of variances are kept within."""
+
+    @property
+    def drawn(self) -> int:
+        """Numbers in ``z`` that there are: none without a prior."""
+        return 0 if self.prior == "none" else self.latent
 
     @classmethod
     def tiny(cls) -> "Config":
@@ -168,7 +174,7 @@ class Encoder(nnx.Module):
 
 
 def build(config: Config, rngs: nnx.Rngs) -> Nets:
-    """The networks; a fixed prior is none.
+    """The networks; a fixed prior is no network, and without a prior there is no posterior.
 
     Raises:
       InputError: frames that the backbone does not take; a context that has no frame for the skips.
@@ -188,10 +194,11 @@ def build(config: Config, rngs: nnx.Rngs) -> Nets:
         "encoder": Encoder(config, rngs=rngs),
         "decoder": decoder,
         "predictor": Recurrent(
-            config.features + config.latent, config.hidden, config.features, config.layers, rngs=rngs
+            config.features + config.drawn, config.hidden, config.features, config.layers, rngs=rngs
         ),
-        "posterior": Recurrent(config.features, config.hidden, 2 * config.latent, 1, rngs=rngs),
     }
+    if config.prior != "none":
+        nets["posterior"] = Recurrent(config.features, config.hidden, 2 * config.latent, 1, rngs=rngs)
     if config.prior == "learned":
         nets["prior"] = Recurrent(config.features, config.hidden, 2 * config.latent, 1, rngs=rngs)
     return nets
@@ -205,7 +212,7 @@ def loss(nets: Nets, batch: Batch, *, key: PRNGKeyArray) -> tuple[Float[Array, "
     """
     config = nets["encoder"].config
     video = unit_clip(config, batch["video"], config.future)
-    noise = jax.random.normal(key, (len(video), video.shape[1] - 1, config.latent))
+    noise = jax.random.normal(key, (len(video), video.shape[1] - 1, config.drawn))
     frames, posterior, prior = reconstruct(nets, video, noise)
     errors, kl = squared_error(frames, video[:, 1:]), gaussian_kl(*posterior, *prior)
     total = jnp.sum(errors / frames[0, 0].size + config.beta * kl, axis=1)
@@ -234,20 +241,30 @@ def reconstruct(
 
 def beliefs(nets: Nets, hs: Float[Array, "B T D"]) -> tuple[Gaussian, Gaussian]:
     """Of the latent of every frame but the first: the posterior, after having seen it, and the prior, before."""
-    config = nets["encoder"].config
-    posterior = _gaussian(config, nets["posterior"](hs[:, 1:])[1])
-    if config.prior == "fixed":
+    config, posterior = nets["encoder"].config, infer(nets, hs)
+    if config.prior != "learned":
         return posterior, _standard(posterior.mean)
     return posterior, _gaussian(config, nets["prior"](hs[:, :-1])[1])
 
 
+def infer(nets: Nets, hs: Float[Array, "B T D"]) -> Gaussian:
+    """The posterior of `beliefs`; without a prior of no numbers, at no price."""
+    config = nets["encoder"].config
+    if config.prior == "none":
+        return _standard(hs[:, 1:, :0])
+    return _gaussian(config, nets["posterior"](hs[:, 1:])[1])
+
+
 def surprise(nets: Nets, batch: Batch) -> dict[str, Float[Array, "B S"]]:
     """Of every frame of the clips but the first: ``kl``, the nats of news that the posterior finds in it, and
-    ``deviation``, the prior's mean ``σ``, which says beforehand how open it is."""
+    ``deviation``, the prior's mean ``σ``, which says beforehand how open it is; both 0 without a prior."""
     video = unit_clip(nets["encoder"].config, batch["video"], batch["video"].shape[1] - nets["encoder"].config.context)
     posterior, prior = beliefs(nets, nets["encoder"](video, running=True)[0])
-    deviation = jnp.mean(jnp.exp(prior.log_deviation.astype(jnp.float32)), axis=-1)
-    return {"kl": gaussian_kl(*posterior, *prior), "deviation": deviation}
+    deviations = jnp.exp(prior.log_deviation.astype(jnp.float32))
+    return {
+        "kl": gaussian_kl(*posterior, *prior),
+        "deviation": jnp.sum(deviations, axis=-1) / max(1, deviations.shape[-1]),
+    }
 
 
 def skip_sources(config: Config, frames: int) -> np.ndarray:
@@ -282,8 +299,8 @@ def rollout(nets: Nets, seen: Seen, noise: Float[Array, "B N Z"]) -> Float[Array
     """
     config, hs = nets["encoder"].config, seen.hs
     past = hs.shape[1] - 1
-    posterior = _gaussian(config, nets["posterior"](hs[:, 1:])[1])
-    states, _ = nets["predictor"](jnp.concatenate([hs[:, :-1], posterior.at(noise[:, :past])], axis=-1))
+    z = infer(nets, hs).at(noise[:, :past])
+    states, _ = nets["predictor"](jnp.concatenate([hs[:, :-1], z], axis=-1))
     beliefs = nets["prior"](hs[:, :-1])[0] if config.prior == "learned" else ()
 
     def step(_: Any, carry: Any, noise_t: Array) -> Any:
@@ -292,7 +309,7 @@ def rollout(nets: Nets, seen: Seen, noise: Float[Array, "B N Z"]) -> Float[Array
             beliefs, numbers = nets["prior"].step(beliefs, h)
             prior = _gaussian(config, numbers)
         else:
-            prior = _standard(jnp.zeros((len(h), config.latent), h.dtype))
+            prior = _standard(jnp.zeros((len(h), config.drawn), h.dtype))
         states, predicted = nets["predictor"].step(states, jnp.concatenate([h, prior.at(noise_t)], axis=-1))
         frame = nets["decoder"](jnp.tanh(predicted), skips, running=True)
         h, maps = jax.tree.map(lambda x: x[:, 0], nets["encoder"](frame[:, None], running=True))
@@ -303,7 +320,7 @@ def rollout(nets: Nets, seen: Seen, noise: Float[Array, "B N Z"]) -> Float[Array
 
 def draw_noise(config: Config, number: int, steps: int, *, key: PRNGKeyArray) -> Float[Array, "{number} N Z"]:
     """What `rollout` takes for so many clips and steps."""
-    return jax.random.normal(key, (number, config.context - 1 + steps, config.latent))
+    return jax.random.normal(key, (number, config.context - 1 + steps, config.drawn))
 
 
 def sample(nets: Nets, batch: Batch, *, key: PRNGKeyArray, steps: int | None = None) -> Float[Array, "B S H W C"]:
@@ -318,7 +335,7 @@ def predict(nets: Nets, batch: Batch, *, steps: int | None = None) -> Float[Arra
     """The future of the latents' means, which nothing is drawn for."""
     config = nets["encoder"].config
     context = unit_clip(config, batch["video"], 0)
-    noise = jnp.zeros((len(context), config.context - 1 + (steps or config.future), config.latent))
+    noise = jnp.zeros((len(context), config.context - 1 + (steps or config.future), config.drawn))
     return rollout(nets, observe(nets, context), noise)
 
 
