@@ -370,16 +370,16 @@ def trace_strip(axes: Axes, strip: np.ndarray, impact: np.ndarray) -> None:
 def trace_errors(axes: Axes, config: Config, found: Found) -> None:
     """Squared error by frames since the first impact, of all models and of one sample of the first."""
     drawn = {
-        "none": ("deterministic", {"color": "0.4"}),
-        "one sample": ("one sample", {"color": "C3", "linestyle": ":"}),
-        "fixed": (f"SVG-FP, best of {config.samples}", {"color": "C2"}),
-        "learned": (f"SVG-LP, best of {config.samples}", {"color": "C3"}),
+        "none": ("deterministic", "0.4", "-"),
+        "one sample": ("one sample", "C3", ":"),
+        "fixed": (f"SVG-FP, best of {config.samples}", "C2", "-"),
+        "learned": (f"SVG-LP, best of {config.samples}", "C3", "-"),
     }
     since = np.arange(2 - config.horizon, config.horizon + 1)
     shown = np.abs(since - 3) <= 7  # further off there are few clips
     for name in (name for name in drawn if name in found):
-        label, style = drawn[name]
-        axes.plot(since[shown], np.asarray(found[name]["mse_since"])[shown], marker=".", label=label, **style)
+        (label, color, style), errors = drawn[name], np.asarray(found[name]["mse_since"])
+        axes.plot(since[shown], errors[shown], marker=".", label=label, color=color, linestyle=style)
     axes.axvspan(0.5, 1.5, color="0.88")
     axes.set(xlabel="frames since the first impact", ylabel="squared error")
     axes.legend(fontsize="small", loc="center right")
