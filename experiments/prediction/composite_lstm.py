@@ -28,10 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from seqjax.data.augment import middle_patch, patch_somewhere
-from seqjax.data.clips import Clips, first_clips, open_split
-from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Source, in_memory, mapped
+from seqjax.data.augment import frames_somewhere, middle_patch, patch_somewhere
+from seqjax.data.clips import Clips, first_clips, open_clips, training_clips
+from seqjax.data.pipeline import eval_batches
+from seqjax.data.source import Source, mapped
 from seqjax.metrics import baselines
 from seqjax.metrics.frames import frame_metrics
 from seqjax.metrics.metric import Figures, Metric, together
@@ -105,8 +105,7 @@ def run(config: Config) -> None:
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
     data = config.data
-    train, test = open_split(data, "train"), open_split(data, data.test)
-    train = in_memory(train) if data.in_memory else train
+    train, test = open_clips(data, frames=config.model.context + config.model.future)
     seen = functools.partial(whole, config)
     return Experiment(
         learner(config),
@@ -137,14 +136,14 @@ def learner(config: Config) -> Learner:
 
 
 def training_batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """Shuffled clips, or patches of them, from a step on, this process's part of each batch."""
-    frames, size = config.model.context + config.model.future, config.model.size
-    return train_batches(
+    """Shuffled clips, or patches of them, cut out at random, from a step on, this process's part of each batch."""
+    return training_clips(
         source,
-        batch_size=config.data.batch,
+        config.data,
+        frames=config.model.context + config.model.future,
+        cut=functools.partial(patch_somewhere, size=config.model.size) if config.patches else frames_somewhere,
         seed=config.seed,
         start_step=step,
-        augment=functools.partial(patch_somewhere, frames=frames, size=size) if config.patches else None,
         steps_per_call=config.loop.steps_per_call,
         **this_process(),
     )

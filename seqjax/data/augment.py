@@ -204,8 +204,8 @@ def _slack_of_frames(record: Record, frames: int, every: int) -> int:
     slack = len(record["video"]) - (frames - 1) * every - 1
     if slack < 0:
         raise InputError(
-            f"frames={frames}, every={every}: a clip of {len(record['video'])} frames is shorter. Give fewer, or leave "
-            "such clips out."
+            f"frames={frames}, every={every}: a clip of {len(record['video'])} frames is shorter. Give fewer (a "
+            "predictor's are model.context and model.future or horizon), or leave such clips out."
         )
     return slack
 
