@@ -82,10 +82,10 @@ def test_tested_on_a_set_of_its_own(tmp_path, monkeypatch):
     found = read_report(tmp_path / "run")["baselines"]
     assert found["copy of the last frame"]["mse"] == 0
     levels = np.arange(3) / 255
-    assert found["empty background"]["mse"] == pytest.approx(np.mean(levels**2) * 64 * 64, rel=1e-5)
+    assert found["empty background"]["mse"] == pytest.approx(np.mean(levels**2) * 64 * 64, rel=1e-4)
     # Of the training set alone: levels 0, 10, ..., 190.
     assert found["mean frame of the training set"]["mse"] == pytest.approx(
-        np.mean((levels - 95 / 255) ** 2) * 64 * 64, rel=1e-5
+        np.mean((levels - 95 / 255) ** 2) * 64 * 64, rel=1e-4
     )
 
 
