@@ -38,9 +38,9 @@ from flax import nnx
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from seqjax.data.clips import Clips, open_clips, open_test, training_clips, window
+from seqjax.data.clips import Clips, open_clips, training_clips
 from seqjax.data.pipeline import eval_batches
-from seqjax.data.source import Source, first, mapped
+from seqjax.data.source import Source, first
 from seqjax.metrics import baselines
 from seqjax.metrics.samples import HIGHER_IS_BETTER, best_of, curves
 from seqjax.models.prediction import svg
@@ -58,6 +58,8 @@ from seqjax.train.restore import restore
 from seqjax.train.step import Learner, minimise
 
 Prior = Literal["learned", "fixed"]
+MARKS = ("impact",)
+"""Where speeds are drawn, in sets that say so."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,7 +153,7 @@ def alone(config: Config, prior: Prior) -> Config:
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
     data = config.data
-    train, test = open_clips(data, frames=config.model.context + config.horizon)
+    train, test = open_clips(data, frames=config.model.context + config.horizon, marks=MARKS)
     return Experiment(
         learner(config),
         functools.partial(build, config),
@@ -161,7 +163,7 @@ def prepare(config: Config) -> Experiment:
             curves((*config.figures, "diversity"), frames=config.horizon),
             lambda: eval_batches(test, batch_size=data.batch, **this_process()),
         ),
-        Sampling(functools.partial(futures, config), marked_clips(config, 4), functools.partial(draw, config)),
+        Sampling(functools.partial(futures, config), first(test, 4), functools.partial(draw, config)),
         functools.partial(predictions, config, train),
         higher_is_better=(*HIGHER_IS_BETTER, "diversity"),
         sources=(train, test),
@@ -184,13 +186,6 @@ def training_batches(config: Config, source: Source, step: int) -> Iterator[Mapp
     return training_clips(
         source, config.data, frames=frames, seed=config.seed, start_step=step, steps_per_call=calls, **this_process()
     )
-
-
-def marked_clips(config: Config, number: int) -> dict[str, np.ndarray]:
-    """The beginnings of the first held-out clips, and where speeds are drawn in them, if the set says so."""
-    whole = open_test(config.data)
-    keys, frames = {"video", "impact"} & whole[0].keys(), config.model.context + config.horizon
-    return first(mapped(whole, functools.partial(window, keys=keys, start=0, frames=frames)), number)
 
 
 def score(config: Config, nets: Any, batch: Mapping[str, jax.Array], *, samples: int | None = None) -> dict:
@@ -282,7 +277,9 @@ def news(config: Config) -> dict[str, Any]:
     """Where the test clips say when a speed is drawn: nats of news in the frame after it and in all others of the
     future, and the prior's deviation there; else on average over all."""
     _, nets = restore(config.workdir, sys.modules[__name__])
-    batch = marked_clips(config, 1000)
+    whole = dataclasses.replace(config.data, in_memory=False)
+    _, test = open_clips(whole, frames=config.model.context + config.horizon, marks=MARKS)
+    batch = first(test, 1000)
     found = jax.tree.map(np.asarray, jax.jit(functools.partial(svg.surprise, nets))({"video": batch["video"]}))
     start = config.model.context - 1
     after = batch["impact"][:, start:-1] > 0 if "impact" in batch else np.ones_like(found["kl"][:, start:], bool)

@@ -58,20 +58,26 @@ def _open(data: Clips, name: str, config: str | None, split: str) -> Source:
     return SkipDamaged(open_source(name, split=split, config=config, data_dir=data.data_dir), data.damaged)
 
 
-def open_clips(data: Clips, *, frames: int) -> tuple[Source, Source]:
-    """Videos alone: whole clips for training, and so many first frames of those that are held out.
+def open_clips(data: Clips, *, frames: int, marks: Collection[str] = ()) -> tuple[Source, Source]:
+    """Whole videos for training, and so many first frames of those that are held out.
+
+    Args:
+      data: which clips.
+      frames: how many.
+      marks: what else is kept of those held out, where they have it; it has one entry a frame.
 
     Raises:
-      InputError: their frames differ in shape, by the first clip of each.
+      InputError: their frames differ in shape, by the first clip of each. From the held-out ones, a clip is shorter.
     """
-    train, test = (mapped(source, video_alone) for source in (open_split(data, "train"), open_test(data)))
+    begin = functools.partial(beginning, frames=frames, keys=("video", *marks))
+    train, test = mapped(open_split(data, "train"), video_alone), mapped(open_test(data), begin)
     shapes = [source[0]["video"].shape[1:] for source in (train, test)]
     if shapes[0] != shapes[1]:
         raise InputError(
             f"data: frames for training are of shape {shapes[0]} and those for testing of shape {shapes[1]}: choose "
             "sets, or configurations of them, that have one shape."
         )
-    return in_memory(train) if data.in_memory else train, mapped(test, functools.partial(first_frames, frames=frames))
+    return in_memory(train) if data.in_memory else train, test
 
 
 def training_clips(
@@ -108,6 +114,16 @@ def first_clips(source: Source, number: int) -> Record:
 def video_alone(record: Record) -> Record:
     """The clip of a record, of whose other fields not all sets have the same."""
     return {"video": record["video"]}
+
+
+def beginning(record: Record, *, frames: int, keys: Collection[str]) -> Record:
+    """So many first frames of a clip, and of those ``keys`` that it has as many entries.
+
+    Raises:
+      InputError: the clip is shorter.
+    """
+    kept = first_frames(record, frames=frames)
+    return {key: kept[key][:frames] for key in keys if key in kept}
 
 
 def window(record: Record, *, keys: Collection[str], start: int, frames: int) -> Record:

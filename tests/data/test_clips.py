@@ -79,6 +79,11 @@ def test_the_order_of_clips_that_are_as_long_as_needed_is_that_of_the_records():
         np.testing.assert_array_equal(next(cut)["video"], next(whole)["video"])
 
 
+def test_marks_of_those_held_out_are_cut_alike(ragged):
+    _, test = open_clips(ragged, frames=5, marks=("boxes", "impact"))
+    assert {key: len(value) for key, value in test[0].items()} == {"video": 5, "boxes": 5}
+
+
 def test_tested_on_a_set_of_its_own(ragged):
     train, test = open_clips(dataclasses.replace(ragged, test="part", test_name="theirs"), frames=8)
     assert (len(train), len(test)) == (3, 3)
