@@ -44,7 +44,7 @@ import numpy as np
 from flax import nnx
 
 from seqjax.data.augment import first_frames, frames_somewhere, middle
-from seqjax.data.clips import Clips, open_split
+from seqjax.data.clips import Clips, open_split, open_test
 from seqjax.data.pipeline import eval_batches, train_batches
 from seqjax.data.source import Record, Source, in_memory
 from seqjax.errors import InputError
@@ -149,7 +149,7 @@ def run(config: Config) -> None:
 
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
-    train, test = open_split(config.data, "train"), open_split(config.data, config.data.test)
+    train, test = open_split(config.data, "train"), open_test(config.data)
     train = in_memory(train) if config.data.in_memory else train
     real, held_out = arrays(config, train), arrays(config, test)
     net = feature_net(config, real, held_out)

@@ -3,19 +3,22 @@
     python -m experiments.prediction.compare --workdir runs/compare               # stochastic: walls throw digits about
     python -m experiments.prediction.compare digits --workdir runs/compare-digits       # digits whose future is given
     python -m experiments.prediction.compare --systems convlstm mcnet svg-lp --samples 100
+    python -m experiments.prediction.compare --data.name folder_of_clips --data.config clips_rgb_64_20frames
 
 Trains every system by its own recipe (`preset` of `experiments.prediction.<recipe>`, on these clips, with as many
 frames of context and future as are given here) in workdir/<system>; what is there already is continued, or restored if
-it is finished. Then all predict the held-out clips: one future each, or `samples` of those that draw, of which the best
-counts, by each figure on its own, beside the first alone (`metrics.samples`). `comparison.json` has every figure by
-frame, `comparison.png` the curves with 95 % bands, `comparison.gif` the films: context, truth, every system,
-and of those that draw the best sample, the middle one and two that are not chosen.
+it is finished. Clips may be of any size, colour and length: the first one says what frames the networks are made for,
+and a system that cannot take such frames is named before anything is trained. Then all predict the held-out clips: one
+future each, or `samples` of those that draw, of which the best counts, by each figure on its own, beside the first
+alone (`metrics.samples`). `comparison.json` has every figure by frame, `comparison.png` the curves with 95 % bands,
+`comparison.gif` the films: context, truth, every system, and of those that draw the best sample, the middle one and two
+that are not chosen.
 
 Measured: `stochastic`, seed 0, one CPU core, 10 min of computing: MSE, PSNR and SSIM of the composite model 35.5, 15.0,
 0.251, of the ConvLSTM 35.8, 15.0, 0.203, of one sample of SVG-LP 58.3, 14.4, 0.450, of the best of 20 32.0, 17.3, 0.630
 (the mean frame 44.3, 13.7, 0.040; an empty background 57.5, 12.6, 0.468). After the first bounce what is trained to
 answer once fades; samples keep their digit, and part. By the tenth frame the best of 20 is no better in MSE than the
-mean frame.
+mean frame. The networks were trained on the first frames of every clip, which is now cut anywhere in training.
 """
 
 import dataclasses
@@ -29,9 +32,10 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import nnx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from seqjax.data.clips import Clips, first_clips, open_split
+from seqjax.data.clips import Clips, first_clips, open_clips, open_split
 from seqjax.data.pipeline import eval_batches
 from seqjax.data.source import Source
 from seqjax.errors import InputError
@@ -122,11 +126,12 @@ PRESETS = {
 
 def run(config: Config) -> None:
     """Train or restore each system, measure all alike, and lay them out."""
-    entries: dict[str, tuple[ModuleType, Any]] = {system: prepared(config, system) for system in config.systems}
+    _, test = open_clips(dataclasses.replace(config.data, in_memory=False), frames=config.context + config.future)
+    frame = test[0]["video"].shape[1:]
+    entries: dict[str, tuple[ModuleType, Any]] = {system: prepared(config, system, frame) for system in config.systems}
     for system, (recipe, one) in entries.items():
         show(f"\n{system}: {one.workdir}")
         run_experiment(one, functools.partial(recipe.prepare, one))
-    test = open_split(config.data, config.data.test)
     found, futures = figures_of_baselines(config, test), dict[str, np.ndarray]()
     for system, (recipe, one) in entries.items():
         _, nets = restore(one.workdir, recipe)
@@ -143,11 +148,11 @@ def run(config: Config) -> None:
         show(f"{path}")
 
 
-def prepared(config: Config, system: System) -> tuple[ModuleType, Any]:
-    """A system's recipe, and its run on the clips of the comparison.
+def prepared(config: Config, system: System, frame: tuple[int, ...]) -> tuple[ModuleType, Any]:
+    """A system's recipe, and its run on the clips of the comparison, whose frames have this shape.
 
     Raises:
-      InputError: the recipe has no such preset.
+      InputError: the recipe has no such preset; its networks cannot take such frames.
     """
     contender = CONTENDERS[system]
     recipe = importlib.import_module(f"experiments.prediction.{contender.recipe}")
@@ -157,10 +162,9 @@ def prepared(config: Config, system: System) -> tuple[ModuleType, Any]:
         )
     preset = recipe.PRESETS[config.preset]
     frames = {"context": config.context, "future": config.future}
-    clips = {name: getattr(config.data, name) for name in ("name", "config", "test", "data_dir", "damaged")}
     changes = {
-        "model": dataclasses.replace(preset.model, **frames, **contender.model),
-        "data": dataclasses.replace(preset.data, **clips),
+        "model": dataclasses.replace(preset.model, **frames, **sizes(system, preset.model, frame), **contender.model),
+        "data": dataclasses.replace(config.data, batch=preset.data.batch),
         "loop": dataclasses.replace(preset.loop, steps=config.steps or preset.loop.steps),
         "seed": config.seed,
         "workdir": str(Path(config.workdir) / system),
@@ -169,7 +173,34 @@ def prepared(config: Config, system: System) -> tuple[ModuleType, Any]:
         changes["horizon"] = config.future
     if draws(preset):
         changes |= {"samples": config.samples, "figures": config.figures}
-    return recipe, dataclasses.replace(preset, **changes, **contender.run)
+    run = dataclasses.replace(preset, **changes, **contender.run)
+    try_out(system, recipe, run, (1, config.context + config.future, *frame))
+    return recipe, run
+
+
+def sizes(system: System, model: Any, frame: tuple[int, ...]) -> dict[str, int]:
+    """What the clips say of their frames, by the fields that a system's networks have for it."""
+    height, width, channels = frame
+    fields = {field.name for field in dataclasses.fields(model)}
+    if "size" in fields and height != width:
+        raise InputError(
+            f"systems: {system} takes square frames, and {height}x{width} came: choose a data set of such."
+        )
+    said = {"height": height, "width": width, "size": height, "channels": channels}
+    return {name: side for name, side in said.items() if name in fields}
+
+
+def try_out(system: System, recipe: ModuleType, run: Any, shape: tuple[int, ...]) -> None:
+    """Raises the InputError of networks that cannot take clips of a shape; nothing is computed."""
+
+    def forecast(key: PRNGKeyArray) -> Array:
+        batch = {"video": jnp.zeros(shape, jnp.uint8)}
+        return recipe.forecast(run, recipe.build(run, nnx.Rngs(0)), batch, key=key)
+
+    try:
+        jax.eval_shape(forecast, jax.random.key(0))
+    except InputError as error:
+        raise InputError(f"systems: {system} cannot take these clips. {error}") from error
 
 
 def draws(run: Any) -> bool:

@@ -38,10 +38,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from seqjax.data.augment import middle_patch, patch_somewhere
-from seqjax.data.clips import Clips, open_split
-from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Source, first, in_memory, mapped
+from seqjax.data.augment import frames_somewhere, middle_patch, patch_somewhere
+from seqjax.data.clips import Clips, open_clips, training_clips
+from seqjax.data.pipeline import eval_batches
+from seqjax.data.source import Record, Source, first, mapped
 from seqjax.metrics import baselines
 from seqjax.metrics.frames import frame_metrics, vector_metrics
 from seqjax.metrics.metric import Figures, Metric, together
@@ -142,16 +142,15 @@ def run(config: Config) -> None:
 
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
-    data = config.data
-    train, test = open_split(data, "train"), open_split(data, data.test)
-    train = in_memory(train) if data.in_memory else train
+    frames, key = config.model.context + config.model.future, config.model.key
+    train, test = open_clips(config.data, frames=frames, key=key)
     seen = functools.partial(whole, config)
     return Experiment(
         learner(config),
         functools.partial(build, config),
         functools.partial(training_batches, config, train),
         Evaluation(composite_lstm.predict, metrics(config.model), functools.partial(test_batches, config, seen(test))),
-        Sampling(composite_lstm.predict, first(seen(test), 4, config.model.key), functools.partial(draw, config.model)),
+        Sampling(composite_lstm.predict, first(seen(test), 4, key), functools.partial(draw, config.model)),
         functools.partial(predictions, config.model, seen(train)),
         higher_is_better=("psnr", "ssim"),
         sources=(train, test),
@@ -175,17 +174,24 @@ def learner(config: Config) -> Learner:
 
 
 def training_batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """Shuffled clips, or patches of them, from a step on, this process's part of each batch."""
-    frames, size = config.model.context + config.model.future, config.model.size
-    return train_batches(
+    """Shuffled clips, or patches of them, cut out at random, from a step on, this process's part of each batch."""
+    return training_clips(
         source,
-        batch_size=config.data.batch,
+        config.data,
+        frames=config.model.context + config.model.future,
+        cut=cut(config),
         seed=config.seed,
         start_step=step,
-        augment=functools.partial(patch_somewhere, frames=frames, size=size) if config.patches else None,
         steps_per_call=config.loop.steps_per_call,
         **this_process(),
     )
+
+
+def cut(config: Config) -> Callable[..., Record]:
+    """How the frames of a clip are taken in training: of it all, of a patch, or their features."""
+    if config.patches:
+        return functools.partial(patch_somewhere, size=config.model.size)
+    return functools.partial(frames_somewhere, key=config.model.key)
 
 
 def test_batches(config: Config, source: Source) -> Iterator[Mapping[str, np.ndarray]]:

@@ -2,6 +2,7 @@
 
     python -m experiments.prediction.convlstm --workdir runs/convlstm            # cpu: minutes on two cores
     python -m experiments.prediction.convlstm paper --workdir runs/convlstm-paper
+    python -m experiments.prediction.convlstm paper --data.test-name moving_mnist     # held out: the published clips
 
 The same command starts or resumes. Presets: `cpu` trains a small network on one digit that bounces on 32x32;
 `paper` is the 5x5, 128-64-64 network of the paper on two digits on 64x64, with its RMSProp; `tiny` takes seconds and
@@ -25,9 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from seqjax.data.clips import Clips, first_clips, open_split
-from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Source, in_memory
+from seqjax.data.clips import Clips, first_clips, open_clips, training_clips
+from seqjax.data.pipeline import eval_batches
+from seqjax.data.source import Source
 from seqjax.metrics import baselines
 from seqjax.metrics.frames import frame_metrics
 from seqjax.models.prediction import convlstm
@@ -89,8 +90,7 @@ def run(config: Config) -> None:
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
     data = config.data
-    train, test = open_split(data, "train"), open_split(data, data.test)
-    train = in_memory(train) if data.in_memory else train
+    train, test = open_clips(data, frames=config.model.context + config.model.future)
     metric = frame_metrics(frames=config.model.future).on(functools.partial(future, config.model))
     return Experiment(
         learner(config),
@@ -115,15 +115,15 @@ def learner(config: Config) -> Learner:
 
 
 def training_batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, np.ndarray]]:
-    """Shuffled clips from a step on, this process's part of each batch."""
-    size, calls = config.data.batch, config.loop.steps_per_call
-    return train_batches(
-        source, batch_size=size, seed=config.seed, start_step=step, steps_per_call=calls, **this_process()
+    """Shuffled clips from a step on, cut out at random, this process's part of each batch."""
+    frames, calls = config.model.context + config.model.future, config.loop.steps_per_call
+    return training_clips(
+        source, config.data, frames=frames, seed=config.seed, start_step=step, steps_per_call=calls, **this_process()
     )
 
 
 def test_batches(config: Config, source: Source) -> Iterator[Mapping[str, np.ndarray]]:
-    """The held-out clips in order, this process's part of each batch."""
+    """The beginnings of the held-out clips in order, this process's part of each batch."""
     return eval_batches(source, batch_size=config.data.batch, **this_process())
 
 

@@ -40,7 +40,7 @@ from jaxtyping import Array, Float
 from matplotlib.figure import Figure
 
 from seqjax.convert.vgg import load_vgg
-from seqjax.data.clips import Clips, any_pair, any_window, open_split, window
+from seqjax.data.clips import Clips, any_pair, any_window, open_split, open_test, window
 from seqjax.data.pipeline import eval_batches, train_batches
 from seqjax.data.source import Record, Source, in_memory
 from seqjax.metrics import poses
@@ -198,7 +198,7 @@ def run(config: Config) -> None:
 
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
-    train, test = (open_split(config.data, split) for split in ("train", config.data.test))
+    train, test = open_split(config.data, "train"), open_test(config.data)
     poses_alone = config.model.task == "pose"
     train = in_memory(train) if config.data.in_memory else train
     predict = functools.partial(predicted_poses if poses_alone else predicted_images, config)
@@ -467,7 +467,7 @@ def compose(config: Config) -> None:
     }
     if jax.process_index():
         return
-    place, batch = Path(config.workdir).expanduser(), first(image, open_split(config.data, config.data.test), 8)
+    place, batch = Path(config.workdir).expanduser(), first(image, open_test(config.data), 8)
     pose = read_report(place / "pose")
     joint_errors = {"LSTM": pose["metrics"], **pose["baselines"]}
     content = {name: to_json(figures) for name, figures in found.items()}

@@ -32,10 +32,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from seqjax.data.augment import first_frames, frames_somewhere
-from seqjax.data.clips import Clips, first_clips, open_split, video_alone
-from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Source, in_memory, mapped
+from seqjax.data.augment import frames_somewhere
+from seqjax.data.clips import Clips, first_clips, open_clips, training_clips
+from seqjax.data.pipeline import eval_batches
+from seqjax.data.source import Source
 from seqjax.metrics import baselines
 from seqjax.metrics.frames import frame_metrics
 from seqjax.metrics.metric import together
@@ -126,9 +126,7 @@ def run(config: Config) -> None:
 
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
-    data = config.data
-    train, test = (mapped(open_split(data, split), video_alone) for split in ("train", data.test))
-    train = in_memory(train) if data.in_memory else train
+    train, test = open_clips(config.data, frames=config.model.context + config.horizon)
     predict = functools.partial(mcnet.predict, steps=config.horizon)
     metric = together(frames=frame_metrics(frames=config.horizon), motion=motion_metrics())
     return Experiment(
@@ -172,13 +170,13 @@ def learner(config: Config) -> Learner:
 
 def training_batches(config: Config, source: Source, step: int) -> Iterator[Mapping[str, np.ndarray]]:
     """Shuffled clips from a step on, cut out at random, this process's part of each batch."""
-    frames = config.model.context + config.model.future
-    return train_batches(
+    return training_clips(
         source,
-        batch_size=config.data.batch,
+        config.data,
+        frames=config.model.context + config.model.future,
+        cut=functools.partial(frames_somewhere, flip=config.flip),
         seed=config.seed,
         start_step=step,
-        augment=functools.partial(frames_somewhere, frames=frames, flip=config.flip),
         steps_per_call=config.loop.steps_per_call,
         **this_process(),
     )
@@ -186,8 +184,7 @@ def training_batches(config: Config, source: Source, step: int) -> Iterator[Mapp
 
 def test_batches(config: Config, source: Source) -> Iterator[Mapping[str, np.ndarray]]:
     """The beginnings of the held-out clips in order, this process's part of each batch."""
-    first = functools.partial(first_frames, frames=config.model.context + config.horizon)
-    return eval_batches(source, batch_size=config.data.batch, transform=first, **this_process())
+    return eval_batches(source, batch_size=config.data.batch, **this_process())
 
 
 def twice(predict: Predict) -> Predict:

@@ -29,7 +29,7 @@ import numpy as np
 from flax import nnx
 from matplotlib.figure import Figure
 
-from seqjax.data.clips import Clips, open_split
+from seqjax.data.clips import Clips, open_split, open_test
 from seqjax.data.pipeline import eval_batches, train_batches
 from seqjax.data.source import Record, Source, first, in_memory
 from seqjax.metrics import storm_baselines
@@ -108,7 +108,7 @@ def run(config: Config) -> None:
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
     data, model = config.data, config.model
-    train, test = open_split(data, "train"), open_split(data, data.test)
+    train, test = open_split(data, "train"), open_test(data)
     train = in_memory(train) if data.in_memory else train
     steps = len(test[0]["density"]) if model.task == "track" else model.future
     metric = together(

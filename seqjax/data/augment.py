@@ -175,43 +175,44 @@ def clips_throughout(record: Record, *, frames: int, size: int, count: int) -> R
 
 
 def frames_somewhere(
-    record: Record, rng: np.random.Generator, *, frames: int, every: int = 1, flip: bool = False
+    record: Record, rng: np.random.Generator, *, frames: int, every: int = 1, flip: bool = False, key: str = "video"
 ) -> Record:
     """Frames of a clip, evenly apart, from one anywhere in it on; everything else of the record as it was.
 
     Args:
-      record: with ``video`` ``[T, H, W, C]``.
+      record: with a clip, ``[T, H, W, C]``, or its features, ``[T, D]``.
       rng: source of the first frame and of the choice to mirror.
       frames: how many.
       every: how far they are apart.
       flip: mirror all of them with probability 1/2, left to right.
+      key: the clip's.
 
     Raises:
       InputError: the clip is shorter.
     """
-    slack = _slack_of_frames(record, frames, every)
-    cut = _frames(record, int(rng.integers(slack, endpoint=True)), frames, every)
-    return cut | {"video": cut["video"][:, :, ::-1]} if flip and rng.random() < 0.5 else cut
+    slack = _slack_of_frames(record[key], frames, every)
+    cut = _frames(record[key], int(rng.integers(slack, endpoint=True)), frames, every)
+    return record | {key: cut[:, :, ::-1] if flip and rng.random() < 0.5 else cut}
 
 
-def first_frames(record: Record, *, frames: int, every: int = 1) -> Record:
+def first_frames(record: Record, *, frames: int, every: int = 1, key: str = "video") -> Record:
     """What ``frames_somewhere`` takes out but for chance: from the first frame on, for evaluation."""
-    _slack_of_frames(record, frames, every)
-    return _frames(record, 0, frames, every)
+    _slack_of_frames(record[key], frames, every)
+    return record | {key: _frames(record[key], 0, frames, every)}
 
 
-def _slack_of_frames(record: Record, frames: int, every: int) -> int:
-    slack = len(record["video"]) - (frames - 1) * every - 1
+def _slack_of_frames(clip: np.ndarray, frames: int, every: int) -> int:
+    slack = len(clip) - (frames - 1) * every - 1
     if slack < 0:
         raise InputError(
-            f"frames={frames}, every={every}: a clip of {len(record['video'])} frames is shorter. Give fewer, or leave "
-            "such clips out."
+            f"frames={frames}, every={every}: a clip of {len(clip)} frames is shorter. Give fewer (a predictor's are "
+            "model.context and model.future or horizon), or leave such clips out."
         )
     return slack
 
 
-def _frames(record: Record, first: int, frames: int, every: int) -> Record:
-    return record | {"video": record["video"][first : first + (frames - 1) * every + 1 : every]}
+def _frames(clip: np.ndarray, first: int, frames: int, every: int) -> np.ndarray:
+    return clip[first : first + (frames - 1) * every + 1 : every]
 
 
 def _slack_of_patch(record: Record, patch: tuple[int, int, int]) -> np.ndarray:

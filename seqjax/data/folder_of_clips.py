@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from seqjax.data.video_files import VIDEOS, by_number, cut, listed, pictures, read_pictures, read_video
+from seqjax.data.video_files import VIDEOS, LeftOut, by_number, cut, listed, pictures, read_pictures, read_video
 from seqjax.errors import InputError
 
 SPLITS = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
@@ -74,8 +74,8 @@ class FolderOfClips(tfds.core.GeneratorBasedBuilder):
 
     A record has ``video`` uint8 ``[T, H, W, C]`` and ``index`` int64, which of the split's videos it is cut from:
     ``info.metadata`` has their paths below the folder, by split, under ``files``. What cannot be read and what is too
-    short is left out, counted and named, in a warning and under ``damaged`` and ``short`` there. Only where nothing is
-    left of a split is it an error.
+    short is left out, counted and named, in a warning and under ``damaged`` and ``short`` there. Where more than half
+    of a split's videos are damaged, or nothing is left of it, it is an error.
     """
 
     name = "folder_of_clips"
@@ -117,55 +117,43 @@ class FolderOfClips(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, root: Path, split: str, files: list[Path]) -> Iterator[tuple[int, dict[str, Any]]]:
         config, clips = self.builder_config, 0
-        damaged: dict[str, str] = {}
-        short: list[str] = []
+        left_out, short = LeftOut(split, len(files), most=0.5), list[str]()
         paths = [file.relative_to(root).as_posix() for file in files]
         for i, (file, path) in enumerate(zip(files, paths, strict=True)):
             read = read_pictures if file.is_dir() else read_video
-            try:
-                video = read(file, size=config.size, channels=config.channels)
-            except InputError as error:
-                if isinstance(error.__cause__, ImportError):
-                    raise
-                damaged[path] = str(error)
+            video = left_out.attempt(read, file, size=config.size, channels=config.channels)
+            if video is None:
                 continue
             if len(video) < config.frames:
                 short.append(f"{path} ({len(video)} frames)")
             for clip in cut(video, config.frames):
                 yield clips, {"video": clip, "index": i}
                 clips += 1
-        reasons = list(damaged.values())
-        tell_left_out(split, kept=clips, files=len(files), damaged=reasons, short=short, frames=config.frames)
+        left_out.tell()
+        tell_short(split, kept=clips, files=len(files), short=short, frames=config.frames)
         self.info.metadata["files"][split] = paths
-        self.info.metadata["damaged"][split] = reasons
+        self.info.metadata["damaged"][split] = left_out.damaged
         self.info.metadata["short"][split] = short
 
 
-def tell_left_out(
-    split: str, *, kept: int, files: int, damaged: Collection[str], short: Collection[str], frames: int
-) -> None:
-    """A warning of what is left out of a split: so many of its files cannot be read, so many are too short.
+def tell_short(split: str, *, kept: int, files: int, short: Collection[str], frames: int) -> None:
+    """A warning where some of the files of a split are too short.
 
     Args:
       split: its name.
       kept: clips that there are.
       files: of the split.
-      damaged: why, of each file that cannot be read.
       short: names and lengths of those shorter than ``frames``.
       frames: length of a clip.
 
     Raises:
       InputError: nothing is kept.
     """
-    left_out = []
-    if damaged:
-        left_out.append(f"{len(damaged)} of {files} cannot be read: {listed(damaged)}")
-    if short:
-        left_out.append(f"{len(short)} of {files} are shorter than frames={frames}: {listed(short)}")
+    reasons = f"{len(short)} of {files} are shorter than frames={frames}: {listed(short)}"
     if not kept:
-        raise InputError(f"Nothing is left for {split}. {'. '.join(left_out)}")
-    for reason in left_out:
-        _log.warning("Left out of %s, %s", split, reason)
+        raise InputError(f"Nothing is left for {split}. {reasons}")
+    if short:
+        _log.warning("Left out of %s, %s", split, reasons)
 
 
 def find(root: Path) -> list[Path]:

@@ -18,8 +18,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Float
 
-from seqjax.data.folder_of_clips import SPLITS, tell_left_out
-from seqjax.data.video_files import by_number, cut
+from seqjax.data.folder_of_clips import SPLITS, tell_short
+from seqjax.data.video_files import LeftOut, by_number, cut
 from seqjax.errors import InputError
 
 ARRAYS = (".npy", ".npz")
@@ -62,7 +62,8 @@ class FolderOfFeatures(tfds.core.GeneratorBasedBuilder):
     A record has ``percepts`` float32 ``[T, D]`` and ``index`` int64, which of the split's files it is cut from:
     ``info.metadata`` has their paths below the folder, by split, under ``files``. A file that cannot be read, holds no
     array ``[T, D]`` or numbers that are not finite, and one that is too short, is left out, counted and named, in a
-    warning and under ``damaged`` and ``short`` there. Only where nothing is left of a split is it an error.
+    warning and under ``damaged`` and ``short`` there. It is an error where more than half of a split's files are damaged,
+    or nothing is left of it.
     """
 
     name = "folder_of_features"
@@ -117,23 +118,21 @@ class FolderOfFeatures(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, root: Path, split: str, files: list[Path]) -> Iterator[tuple[int, dict[str, Any]]]:
         frames, sequences = self.builder_config.frames, 0
-        damaged: list[str] = []
-        short: list[str] = []
+        left_out, short = LeftOut(split, len(files), most=0.5), list[str]()
         paths = [file.relative_to(root).as_posix() for file in files]
         for i, (file, path) in enumerate(zip(files, paths, strict=True)):
-            try:
-                percepts = read(file, features=self.builder_config.features)
-            except InputError as error:
-                damaged.append(str(error))
+            percepts = left_out.attempt(read, file, features=self.builder_config.features)
+            if percepts is None:
                 continue
             if len(percepts) < frames:
                 short.append(f"{path} ({len(percepts)} frames)")
             for sequence in cut(percepts, frames):
                 yield sequences, {"percepts": sequence, "index": i}
                 sequences += 1
-        tell_left_out(split, kept=sequences, files=len(files), damaged=damaged, short=short, frames=frames)
+        left_out.tell()
+        tell_short(split, kept=sequences, files=len(files), short=short, frames=frames)
         self.info.metadata["files"][split] = paths
-        self.info.metadata["damaged"][split] = damaged
+        self.info.metadata["damaged"][split] = left_out.damaged
         self.info.metadata["short"][split] = short
 
 

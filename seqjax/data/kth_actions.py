@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow_datasets as tfds
 
-from seqjax.data.video_files import by_number, cut, read_video
+from seqjax.data.video_files import LeftOut, by_number, cut, read_video
 from seqjax.errors import InputError
 
 ACTIONS = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
@@ -62,12 +62,13 @@ class KTHActions(tfds.core.GeneratorBasedBuilder):
 
     A record has ``video`` uint8 ``[T, H, W, 1]``, ``label`` int64 (of ``ACTIONS``), ``person`` int64 from 1 to 25,
     ``scenario`` int64 from 1 to 4 (outdoors, with another scale, in other clothes, indoors) and ``sequence`` int64,
-    which of the video's it is cut from, counted from 1.
+    which of the video's it is cut from, counted from 1. Videos that cannot be read are left out, counted and named, in
+    a warning and by split under ``damaged`` in ``info.metadata``; more than one in ten of a split are an error.
     """
 
     name = "kth_actions"
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar = {"1.1.0": "Damaged videos are left out and listed.", "1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar = [KTHActionsConfig(), KTHActionsConfig(size=64)]
     MANUAL_DOWNLOAD_INSTRUCTIONS = (
         f"Make the folder kth_actions there and put {RANGES} into it, and the videos of boxing.zip, handclapping.zip, "
@@ -85,6 +86,7 @@ class KTHActions(tfds.core.GeneratorBasedBuilder):
                 {"video": tfds.features.Tensor(shape=clip, dtype=np.uint8, encoding="zlib")}
                 | dict.fromkeys(("label", "person", "scenario", "sequence"), number)
             ),
+            metadata=tfds.core.MetadataDict(damaged={}),
             disable_shuffling=True,
         )
 
@@ -95,27 +97,31 @@ class KTHActions(tfds.core.GeneratorBasedBuilder):
         for split, found in files.items():
             if not found:
                 raise InputError(f"{root} has no videos of people for {split}. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
-        return {split: self._generate_examples(found, ranges) for split, found in files.items()}
+        return {split: self._generate_examples(split, found, ranges) for split, found in files.items()}
 
-    def _generate_examples(self, files: list[Path], ranges: Ranges) -> Iterator[tuple[int, dict[str, Any]]]:
-        clips = 0
+    def _generate_examples(self, split: str, files: list[Path], ranges: Ranges) -> Iterator[tuple[int, dict[str, Any]]]:
+        clips, left_out = 0, LeftOut(split, len(files))
         for file in files:
-            for record in self._clips(file, ranges):
+            for record in self._clips(file, ranges, left_out):
                 yield clips, record
                 clips += 1
+        left_out.tell(self.MANUAL_DOWNLOAD_INSTRUCTIONS)
+        self.info.metadata["damaged"][split] = left_out.damaged
         if not clips:
             raise InputError(
                 f"No sequence in {len(files)} videos has frames={self.builder_config.frames}: give fewer in a "
                 "KTHActionsConfig."
             )
 
-    def _clips(self, file: Path, ranges: Ranges) -> Iterator[dict[str, Any]]:
+    def _clips(self, file: Path, ranges: Ranges, left_out: LeftOut) -> Iterator[dict[str, Any]]:
         stem = file.stem.removesuffix("_uncomp")
         if stem not in ranges:
             raise InputError(f"{file} is not in {RANGES}: fetch that anew, or take the video away.")
         person, action, scenario = _parts(stem)
         marks = {"label": ACTIONS.index(action), "person": person, "scenario": scenario}
-        video = read_video(file, size=self.builder_config.size, channels=1, square=False)
+        video = left_out.attempt(read_video, file, size=self.builder_config.size, channels=1, square=False)
+        if video is None:
+            return
         for number, (first, last) in enumerate(ranges[stem], 1):
             if last > len(video):
                 _log.info("%s ends at frame %d, before sequence %d does (%d)", file, len(video), number, last)

@@ -20,6 +20,7 @@ from PIL import Image
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
 
+from seqjax.data.video_files import LeftOut
 from seqjax.errors import InputError
 
 ACTIONS = (
@@ -80,11 +81,13 @@ class PennAction(tfds.core.GeneratorBasedBuilder):
     ``ACTIONS``; of the one person, as ``stick_actions`` has it of several, ``joints`` float32 ``[T, 1, 13, 2]``, row
     and column in pixels, ``visible`` bool ``[T, 1, 13]``, and ``boxes`` float32 ``[T, 1, 4]``: top, left, bottom,
     right; ``extent`` float32 ``[2]``, height and width of what was cut out of the film; and ``index``, its number.
+    Clips that cannot be read are left out, counted and named, in a warning and under ``damaged`` in ``info.metadata``,
+    by split or, where it is the labels, which say the split, under "labels"; more than one in ten are an error.
     """
 
     name = "penn_action"
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "First version."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES: ClassVar = {"1.1.0": "Damaged clips are left out and listed.", "1.0.0": "First version."}
     BUILDER_CONFIGS: ClassVar = [
         PennActionConfig(),
         PennActionConfig(eight=True),
@@ -111,6 +114,7 @@ class PennAction(tfds.core.GeneratorBasedBuilder):
                     "index": tensor(shape=(), dtype=np.int64),
                 }
             ),
+            metadata=tfds.core.MetadataDict(damaged={}),
             disable_shuffling=True,
         )
 
@@ -120,27 +124,27 @@ class PennAction(tfds.core.GeneratorBasedBuilder):
         if not files:
             raise InputError(f"{root / 'labels'} holds no .mat files. {self.MANUAL_DOWNLOAD_INSTRUCTIONS}")
         wanted = EIGHT if self.builder_config.eight else ACTIONS
-        clips = [(file, read(file)) for file in files]
-        return {
-            split: self._generate_examples(
-                root / "frames", [c for c in clips if c[1].action in wanted and c[1].train == (split == "train")]
-            )
-            for split in ("train", "test")
-        }
+        left_out = LeftOut("labels", len(files))
+        clips = [(file, labels) for file in files if (labels := left_out.attempt(read, file))]
+        left_out.tell(self.MANUAL_DOWNLOAD_INSTRUCTIONS)
+        self.info.metadata["damaged"]["labels"] = left_out.damaged
+        splits: dict[str, list[tuple[Path, Labels]]] = {"train": [], "test": []}
+        for file, labels in clips:
+            if labels.action in wanted:
+                splits["train" if labels.train else "test"].append((file, labels))
+        return {split: self._generate_examples(split, root / "frames", chosen) for split, chosen in splits.items()}
 
     def _generate_examples(
-        self, frames: Path, clips: list[tuple[Path, Labels]]
+        self, split: str, frames: Path, clips: list[tuple[Path, Labels]]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
+        left_out = LeftOut(split, len(clips))
         for file, labels in clips:
-            index = int(file.stem)
-            yield (
-                index,
-                cut_out(sorted((frames / file.stem).glob("*.jpg")), labels, self.builder_config.size)
-                | {
-                    "label": ACTIONS.index(labels.action),
-                    "index": index,
-                },
-            )
+            cut = left_out.attempt(cut_out, frames / file.stem, labels, self.builder_config.size)
+            if cut is not None:
+                index = int(file.stem)
+                yield index, cut | {"label": ACTIONS.index(labels.action), "index": index}
+        left_out.tell(self.MANUAL_DOWNLOAD_INSTRUCTIONS)
+        self.info.metadata["damaged"][split] = left_out.damaged
 
 
 def read(file: Path) -> Labels:
@@ -161,27 +165,24 @@ def read(file: Path) -> Labels:
         return Labels(action, int(np.ravel(found["train"])[0]) == 1, joints, visible, boxes)
     except (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError, MatReadError) as error:
         raise InputError(
-            f"{file} cannot be read as labels of Penn Action ({type(error).__name__}: {error}). "
-            f"{PennAction.MANUAL_DOWNLOAD_INSTRUCTIONS}"
+            f"{file} cannot be read as labels of Penn Action ({type(error).__name__}: {error})."
         ) from error
 
 
-def cut_out(files: list[Path], labels: Labels, size: int) -> dict[str, np.ndarray]:
+def cut_out(folder: Path, labels: Labels, size: int) -> dict[str, np.ndarray]:
     """The part of a record that is measured in pixels; as many frames as have both an image and joints.
 
     Raises:
       InputError: no images, or damaged ones.
     """
+    files = sorted(folder.glob("*.jpg"))
     frames = min(len(files), len(labels.joints))
     if not frames:
-        raise InputError(
-            f"Penn Action: a clip of {len(labels.joints)} frames has {len(files)} images. "
-            f"{PennAction.MANUAL_DOWNLOAD_INSTRUCTIONS}"
-        )
+        raise InputError(f"{folder} has {len(files)} images for the {len(labels.joints)} frames that have labels.")
     try:
         images = [Image.open(file).convert("RGB") for file in files[:frames]]
-    except OSError as error:
-        raise InputError(f"{files[0].parent}: {error}. {PennAction.MANUAL_DOWNLOAD_INSTRUCTIONS}") from error
+    except (OSError, ValueError, SyntaxError) as error:
+        raise InputError(f"{folder} has images that cannot be read ({error}).") from error
     left, top, right, bottom = window(labels.boxes, images[0].size)
     video = [image.resize((size, size), Image.Resampling.BILINEAR, (left, top, right, bottom)) for image in images]
     start, extent = np.array([top, left]), np.array([bottom - top, right - left])

@@ -156,7 +156,7 @@ def in_memory(source: Source) -> Source:
         if _layout(record) != _layout(first):
             raise InputError(
                 f"in_memory needs records of one layout, but record {i} has {_layout(record)} and record 0 has "
-                f"{_layout(first)}: bring them to one size first, or train from the source itself."
+                f"{_layout(first)}: bring them to one size first, or train from the source itself (in_memory=False)."
             )
         for key, value in record.items():
             arrays[key][i] = value

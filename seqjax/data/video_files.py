@@ -1,12 +1,13 @@
-"""Frames out of video files, and out of folders that hold one picture per frame.
+"""Frames out of video files, and out of folders that hold one picture per frame; files that cannot be read left out.
 
 Videos are decoded by PyAV, which brings FFmpeg with it: ``pip install "seqjax[video]"``.
 """
 
+import logging
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -20,6 +21,9 @@ PICTURES = (".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 """Endings of files that are tried as frames."""
 
 Frames = UInt8[np.ndarray, "T H W C"]
+Found = TypeVar("Found")
+
+_log = logging.getLogger(__name__)
 
 
 def read_video(file: Path, *, size: int, channels: int, square: bool = True) -> Frames:
@@ -81,6 +85,47 @@ def cut(video: Shaped[np.ndarray, "T *S"], frames: int) -> Iterator[Shaped[np.nd
     """Consecutive clips of so many frames from the beginning on; what is left at the end is in none."""
     for start in range(0, len(video) - frames + 1, frames):
         yield video[start : start + frames]
+
+
+class LeftOut:
+    """The files of a split that cannot be read: left out, counted and named.
+
+    Args:
+      split: whose files they are.
+      files: how many it has.
+      most: largest share of them that may be damaged; of more the download or the disk is to blame.
+    """
+
+    def __init__(self, split: str, files: int, most: float = 0.1) -> None:
+        self.damaged: list[str] = []
+        """The reasons, which name the files."""
+        self._split, self._files, self._most = split, files, most
+
+    def attempt(self, read: Callable[..., Found], *arguments: Any, **options: Any) -> Found | None:
+        """What ``read`` gives for a file, or None of one that is damaged.
+
+        Raises:
+          InputError: what decodes such files is not installed.
+        """
+        try:
+            return read(*arguments, **options)
+        except InputError as error:
+            if isinstance(error.__cause__, ImportError):
+                raise
+            self.damaged.append(str(error))
+            return None
+
+    def tell(self, advice: str = "") -> None:
+        """A warning where some files are damaged.
+
+        Raises:
+          InputError: too many are; it ends with the advice.
+        """
+        reasons = f"{len(self.damaged)} of {self._files} cannot be read: {listed(self.damaged, most=20)}"
+        if len(self.damaged) > self._most * self._files:
+            raise InputError(f"{self._split}: more than {self._most:.0%} are damaged. {reasons} {advice}".rstrip())
+        if self.damaged:
+            _log.warning("Left out of %s, %s", self._split, reasons)
 
 
 def listed(reasons: Iterable[str], most: int = 5) -> str:

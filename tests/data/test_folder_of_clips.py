@@ -98,7 +98,7 @@ def test_damaged_and_short_ones_are_counted_and_named(folders, caplog):
     (root(folders) / "train" / "broken.mp4").write_bytes(b"no video")
     (root(folders) / "train" / "empty.avi").write_bytes(b"")
     write(root(folders) / "train" / "brief.avi", flat(range(2)))
-    with caplog.at_level(logging.WARNING, "seqjax.data.folder_of_clips"):
+    with caplog.at_level(logging.WARNING, "seqjax.data"):
         source = open_source("folder_of_clips", split="train", config=config(), data_dir=folders)
     assert len(source) == 3
     damaged, short = [record.getMessage() for record in caplog.records if record.name.startswith("seqjax")]
@@ -116,13 +116,14 @@ def test_a_split_of_damaged_ones_alone_is_an_error(folders):
     for file in (root(folders) / "train").iterdir():
         file.write_bytes(b"no video")
     text = message(folders)
-    assert "Nothing is left for train" in text
-    assert "2 of 2 cannot be read" in text
+    assert "train: more than 50% are damaged. 2 of 2 cannot be read" in text
+    assert "b9.mkv" in text
+    assert "b10.avi" in text
 
 
 def test_a_split_of_short_ones_alone_is_an_error(folders):
     text = message(folders, frames=9)
-    assert "2 of 2 are shorter than frames=9" in text
+    assert "Nothing is left for test. 2 of 2 are shorter than frames=9" in text
 
 
 def test_colour_and_size(tmp_path):
@@ -158,7 +159,9 @@ def test_without_pyav_it_is_said_and_pictures_alone_still_do(folders, monkeypatc
     """Videos beside pictures are not left out as if they were damaged."""
     monkeypatch.setitem(sys.modules, "av", None)
     (root(folders) / "test" / "shots").rename(root(folders) / "train" / "shots")
-    assert 'pip install "seqjax[video]"' in message(folders)
+    text = message(folders)
+    assert 'pip install "seqjax[video]"' in text
+    assert "damaged" not in text
     for file in [*root(folders).rglob("*.avi"), *root(folders).rglob("*.mkv")]:
         file.unlink()
     assert len(open_source("folder_of_clips", split="train", config=config(), data_dir=folders)) == 1

@@ -73,12 +73,13 @@ def test_damaged_and_short_ones_are_counted_and_named(root, tmp_path, caplog):
     np.save(train / "infinite.npy", np.full((4, 3), 1e300))
     np.save(train / "objects.npy", np.array([[None] * 3] * 4))
     np.save(train / "brief.npy", array(2))
-    with caplog.at_level(logging.WARNING, "seqjax.data.folder_of_clips"):
-        assert len(opened(tmp_path)) == 3
+    for number in range(8):
+        np.save(train / f"good_{number}.npy", array(4))
+    with caplog.at_level(logging.WARNING, "seqjax.data"):
+        assert len(opened(tmp_path)) == 11
     damaged, short = [record.getMessage() for record in caplog.records if record.name.startswith("seqjax")]
-    assert "10 of 13 cannot be read" in damaged
-    assert "and 5 more" in damaged
-    assert "1 of 13 are shorter than frames=4: train/brief.npy (2 frames)" in short
+    assert "10 of 21 cannot be read" in damaged
+    assert "1 of 21 are shorter than frames=4: train/brief.npy (2 frames)" in short
     metadata = FolderOfFeatures(config="percepts_3_4frames", data_dir=tmp_path).info.metadata
     reasons = {Path(reason.split()[0]).name: reason for reason in metadata["damaged"]["train"]}
     bad = {"text.npy", "empty.npy", "half.npy", "broken.npz", "two.npz", "wide.npy", "flat.npy", "words.npy"}
@@ -90,10 +91,11 @@ def test_damaged_and_short_ones_are_counted_and_named(root, tmp_path, caplog):
 
 
 def test_nothing_left_and_nothing_there(root, tmp_path):
-    assert "2 of 2 are shorter than frames=10" in message(tmp_path, config="percepts_3_10frames")
+    assert "Nothing is left for train. 2 of 2 are shorter than frames=10" in message(
+        tmp_path, config="percepts_3_10frames"
+    )
     text = message(tmp_path, config="percepts_7_4frames")
-    assert "Nothing is left for train" in text
-    assert "2 of 2 cannot be read" in text
+    assert "train: more than 50% are damaged. 2 of 2 cannot be read" in text
     other = message(tmp_path, config="mine_3_4frames")
     assert str(root.parent / "mine" / "train") in other
     assert "python -m experiments.prediction.percepts" in other

@@ -1,5 +1,8 @@
 """Videos in the published layout, made here: frame k of a video has the grey level k, so that ranges can be seen."""
 
+import logging
+import sys
+
 import numpy as np
 import pytest
 from data.videos import flat, noise, write
@@ -114,10 +117,40 @@ def test_a_video_that_the_text_does_not_know(archive):
     assert "person04_boxing_d1_uncomp.avi is not in 00sequences.txt" in message(data_dir=archive)
 
 
-def test_a_video_that_is_damaged(archive):
-    (file,) = archive.rglob("person01*.avi")
-    file.write_bytes(b"no video")
-    assert f"{file} cannot be read" in message(data_dir=archive)
+def test_damaged_videos_are_left_out_and_listed_unless_they_are_many(archive, caplog):
+    """One in ten is left out, two are too many."""
+    root = archive / "downloads" / "manual" / "kth_actions"
+    names = [f"person{person:02}_jogging_d1" for person in range(3, 11)]
+    for name in names:
+        write(root / f"{name}_uncomp.avi", flat(range(4)))
+    with (root / "00sequences.txt").open("a") as text:
+        text.writelines(f"{name} frames 1-4\n" for name in names)
+    (first,) = archive.rglob("person01*.avi")
+    whole = first.read_bytes()
+    for file in (first, root / "person04_jogging_d1_uncomp.avi"):
+        file.write_bytes(b"no video")
+    text = message(data_dir=archive)
+    assert "train: more than 10% are damaged. 2 of 10 cannot be read" in text
+    assert f"{first} cannot be read" in text
+    assert "person04_jogging_d1_uncomp.avi cannot be read" in text
+    assert "boxing.zip" in text
+    first.write_bytes(whole)
+    config = KTHActionsConfig(size=8, frames=4)
+    with caplog.at_level(logging.WARNING, "seqjax.data"):
+        source = open_source("kth_actions", split="train", config=config, data_dir=archive)
+    assert [int(source[i]["person"]) for i in range(len(source))] == [1] * 8 + [2] * 3 + [3, 5, 6, 7, 8, 9, 10]
+    (said,) = [record.getMessage() for record in caplog.records if record.name.startswith("seqjax")]
+    assert "Left out of train, 1 of 10 cannot be read" in said
+    damaged = KTHActions(config=config, data_dir=archive).info.metadata["damaged"]
+    assert ["person04" in reason for reason in damaged["train"]] == [True]
+    assert damaged["test"] == []
+
+
+def test_without_pyav_no_video_is_held_to_be_damaged(archive, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    text = message(data_dir=archive)
+    assert 'pip install "seqjax[video]"' in text
+    assert "damaged" not in text
 
 
 def test_clips_longer_than_every_sequence(archive):

@@ -146,6 +146,23 @@ def test_files_that_cannot_be_used_are_named(folder, damage):
         open_source("penn_action", split="train", config="128", data_dir=folder)
 
 
+def test_damaged_clips_are_left_out_and_listed(folder):
+    """Labels, which say what a clip is for, and images."""
+    root = folder / "downloads" / "manual" / "Penn_Action"
+    for number in range(20, 37):
+        images, labels = film(number, 1)
+        (root / "frames" / f"{number:04}").mkdir()
+        Image.fromarray(images[0]).save(root / "frames" / f"{number:04}" / "000001.jpg")
+        savemat(root / "labels" / f"{number:04}.mat", labels | {"action": "bowl", "train": 1})
+    (root / "labels" / "0020.mat").write_bytes(b"no labels")
+    (root / "frames" / "0021" / "000001.jpg").write_bytes(b"no image")
+    assert [int(r["index"]) for r in records(folder, "train")] == [1, 2, *range(22, 37)]
+    damaged = penn_action.PennAction(config="128", data_dir=folder).info.metadata["damaged"]
+    assert "0020.mat cannot be read" in damaged.pop("labels")[0]
+    assert "0021 has images that cannot be read" in damaged.pop("train")[0]
+    assert damaged == {"test": []}
+
+
 def test_settings_that_cannot_be():
     with pytest.raises(InputError, match="size=8"):
         PennActionConfig(size=8)

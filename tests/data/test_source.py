@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from data.published import MovingMnist
 from PIL import Image
 from tensorflow_datasets.core.registered import skip_registration
 
@@ -201,28 +202,8 @@ def test_preparing_that_needs_tensorflow(tmp_path, monkeypatch):
     assert "seqjax[prepare]" in message("moving_digits", split="test", config=tiny(), data_dir=tmp_path)
 
 
-with skip_registration():
-
-    class PublishedMovingMnist(tfds.core.GeneratorBasedBuilder):
-        """What TFDS's builder gives where TensorFlow is there: the name of the feature, and a test split only."""
-
-        name = "moving_mnist"
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            clip = tfds.features.Tensor(shape=(20, 64, 64, 1), dtype=np.uint8)
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict({"image_sequence": clip}))
-
-        def _split_generators(self, dl_manager):
-            return {"test": self._generate_examples()}
-
-        def _generate_examples(self):
-            for i in range(3):
-                yield i, {"image_sequence": np.full((20, 64, 64, 1), i, np.uint8)}
-
-
 def test_moving_mnist_gives_videos(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds, "builder", lambda name, config, data_dir: PublishedMovingMnist(data_dir=data_dir))
+    monkeypatch.setattr(tfds, "builder", lambda name, config, data_dir: MovingMnist(data_dir=data_dir))
     source = open_source("moving_mnist", split="test", data_dir=tmp_path)
     assert sorted(int(source[i]["video"].max()) for i in range(3)) == [0, 1, 2]
     assert source[0]["video"].shape == (20, 64, 64, 1)

@@ -6,11 +6,12 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from data.videos import noise, write
 from PIL import Image
 from skimage.metrics import structural_similarity
 
 from experiments.prediction import compare, convlstm
-from seqjax.data.clips import open_split
+from seqjax.data.clips import Clips, open_split
 from seqjax.errors import InputError
 from seqjax.models.prediction import convlstm as model
 from seqjax.train.restore import restore
@@ -94,4 +95,54 @@ def test_films_order_samples_by_their_error(config):
 
 def test_a_preset_that_a_recipe_does_not_have():
     with pytest.raises(InputError, match="preset: convlstm has none named 'large', only cpu, paper, tiny"):
-        compare.prepared(dataclasses.replace(TINY, preset="large"), "convlstm")
+        compare.prepared(dataclasses.replace(TINY, preset="large"), "convlstm", (16, 16, 1))
+
+
+@pytest.mark.parametrize(
+    ("system", "frame", "reason"),
+    [
+        ("svg-lp", (24, 24, 1), r"svg-lp cannot take these clips\. size: got 24"),
+        ("svg-fp", (16, 32, 3), "svg-fp cannot take these clips. height, width: got 16 and 32"),
+        ("mcnet", (18, 16, 1), "mcnet cannot take these clips"),
+        ("convlstm", (15, 16, 1), "convlstm cannot take these clips. video: .* 15x16 with 1 channels"),
+        ("composite-lstm", (16, 32, 3), "composite-lstm takes square frames, and 16x32 came"),
+    ],
+)
+def test_frames_that_a_network_cannot_take_are_said_before_training(system, frame, reason):
+    with pytest.raises(InputError, match=reason):
+        compare.prepared(TINY, system, frame)
+
+
+@pytest.mark.parametrize("system", compare.CONTENDERS)
+def test_what_the_clips_say_sets_the_networks(system):
+    """The published presets are of 64x64 and 128x128, grey."""
+    config = dataclasses.replace(TINY, preset="paper", context=5)
+    _, run = compare.prepared(config, system, (32, 32, 3))
+    fields = {"height": 32, "width": 32, "size": 32, "channels": 3}
+    found = dataclasses.asdict(run.model)
+    assert found["channels"] == 3
+    assert found == found | {name: side for name, side in fields.items() if name in found}
+
+
+def test_colour_clips_of_ones_own_of_another_size_and_length(tmp_path):
+    """Films of several lengths, in colour; what stands still is foretold by copying, exactly."""
+    folder = tmp_path / "downloads" / "manual" / "clips"
+    still = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    for split, lengths in {"train": (20, 47, 33), "test": (41, 23)}.items():
+        for i, frames in enumerate(lengths):
+            moves = noise(frames, 48, 64, seed=i) if split == "train" else np.repeat(still[None], frames, axis=0)
+            write(folder / split / f"{i}.avi", moves)
+    data = Clips("folder_of_clips", "clips_rgb_64_20frames", data_dir=str(tmp_path), batch=4)
+    systems = ("composite-lstm", "svg-lp")
+    config = dataclasses.replace(TINY, systems=systems, data=data, steps=2, workdir=str(tmp_path / "compared"))
+    compare.run(config)
+    found = table(config)
+    assert found["copy of the last frame"]["mse"] == 0
+    clip = open_split(data, "test")[0]["video"][0] / 255
+    np.testing.assert_allclose(found["empty background"]["mse"], np.sum(clip**2), rtol=1e-4)
+    for system in systems:
+        (figures,) = [found[name] for name in found if name in (system, f"{system}, best of 3")]
+        assert len(figures["mse_by_frame"]) == 3
+        assert np.isfinite(figures["mse"])
+    with Image.open(f"{config.workdir}/comparison.gif") as film:
+        assert np.ptp(np.asarray(film.convert("RGB")), axis=-1).max() > 100

@@ -124,8 +124,8 @@ def test_news_is_told_apart_by_impacts(monkeypatch, tmp_path):
     clips["impact"][0, [1, 4]] = clips["impact"][1, 7] = 1  # of the context; counted; followed by no frame
     kl = np.ones((2, 7), np.float32)
     kl[0, 4], kl[0, 1], kl[1, 0] = 9, 100, 100
-    monkeypatch.setattr(recipe, "marked_clips", lambda source, number: clips)
-    monkeypatch.setattr(recipe, "open_split", lambda data, split: None)
+    records = [{key: value[i] for key, value in clips.items()} for i in range(2)]
+    monkeypatch.setattr(recipe, "open_clips", lambda data, frames, marks: (None, records))
     monkeypatch.setattr(recipe, "restore", lambda workdir, module: (config, {}))
     monkeypatch.setattr(svg, "surprise", lambda nets, batch: {"kl": jnp.asarray(kl)})
     assert recipe.news(config) == {"kl_impact": 9, "kl_elsewhere": 1}
