@@ -114,10 +114,11 @@ def test_gradients_flow_through_the_recursion():
     assert (gradient.max(axis=(0, 2, 3, 4)) > 0).all(), "every frame of the context is seen"
 
 
-def test_losses_by_their_definitions():
+@pytest.mark.parametrize(("distance", "exponent"), [("squared", 1.0), ("absolute", 2.0)])
+def test_losses_by_their_definitions(distance, exponent):
     """In NumPy, from the frames and the logits."""
-    config, video = configured(image=0.7, gradient=0.6, adversarial=0.3), clip()
-    nets = networks(image=0.7, gradient=0.6, adversarial=0.3)
+    changes = {"image": 0.7, "distance": distance, "gradient": 0.6, "exponent": exponent, "adversarial": 0.3}
+    config, video, nets = configured(**changes), clip(), networks(**changes)
 
     def parts(nets, video):
         context, future = mcnet.split_clip(config, video)
@@ -127,10 +128,11 @@ def test_losses_by_their_definitions():
 
     found = run_all(nets, parts, video)
     future, predicted, (real, fake) = jax.tree.map(lambda x: np.asarray(x, np.float64), found)
-    pixels = np.square(predicted - future).mean()
+    pixels = (np.abs(predicted - future) ** {"squared": 2, "absolute": 1}[distance]).mean()
     units = [(x + 1) / 2 for x in (predicted, future)]
     edges = sum(
-        np.abs(np.abs(np.diff(units[0], axis=axis)) - np.abs(np.diff(units[1], axis=axis))).mean() for axis in (2, 3)
+        (np.abs(np.abs(np.diff(units[0], axis=axis)) - np.abs(np.diff(units[1], axis=axis))) ** exponent).mean()
+        for axis in (2, 3)
     )
     fooled, on_real, on_fake = (np.log1p(np.exp(x)).mean() for x in (-fake, -real, fake))
     total, metrics = loss_of("loss_generator", nets, video)

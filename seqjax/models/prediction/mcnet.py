@@ -34,7 +34,7 @@ from seqjax.nn.norm import Kind
 from seqjax.nn.unpool_codec import GLOROT, Decoder, Encoder, SequenceDiscriminator
 from seqjax.ops.cells import LSTMCarry, lstm
 from seqjax.ops.colour import rgb_to_grey
-from seqjax.ops.distances import gradient_difference, squared_error
+from seqjax.ops.distances import absolute_error, gradient_difference, squared_error
 from seqjax.ops.gan import Turns, non_saturating, turns
 from seqjax.ops.image import fold_time, signed_to_unit, uint8_to_unit, unfold_time, unit_to_signed
 from seqjax.ops.linear import affine
@@ -72,9 +72,13 @@ class Config:
     norm: Kind = "batch"
     """Normalisation of the discriminator, of each batch on its own."""
     image: float = 1.0
-    """``α``, weight of squared error and of the gradient difference."""
+    """``α``, weight of the pixels' distance and of the gradient difference."""
+    distance: Literal["squared", "absolute"] = "squared"
+    """Of pixels, the paper's ``p`` of 2 or 1."""
     gradient: float = 1.0
-    """Weight of the gradient difference beside squared error."""
+    """Weight of the gradient difference beside it."""
+    exponent: float = 1.0
+    """Of the gradient difference, the paper's ``λ``, 1 or more."""
     border: Literal["valid", "same"] = "valid"
     """Of the gradient difference: see `ops.distances.gradient_difference`."""
     adversarial: float = 0.02
@@ -206,16 +210,18 @@ def build(config: Config, rngs: nnx.Rngs) -> Nets:
 def loss_generator(nets: Nets, batch: Batch, *, key: PRNGKeyArray) -> tuple[Float[Array, ""], dict[str, Array]]:
     """``α (L_p + L_gdl) + β L_GAN``, averaged over the batch.
 
-    ``L_p`` is the mean squared error of pixels in [-1, 1], ``L_gdl`` the gradient difference of pixels in [0, 1], and
+    ``L_p`` is the mean squared (or absolute) error of pixels in [-1, 1], ``L_gdl`` the gradient difference of pixels in
+    [0, 1], so that between frames of one range, as the paper writes it, it counts half as much at ``λ = 1``, and
     ``L_GAN = -log D([x_1:K, x̂_K+1:K+T])`` (Villegas et al., 2017, Eq. 7 to 10).
     """
     predictor = nets["predictor"]
     config = predictor.config
     context, future = split_clip(config, batch["video"])
     predicted = predictor(context, steps=config.future)
-    pixels = jnp.mean(squared_error(predicted, future)) / math.prod(future.shape[2:])
+    error = squared_error if config.distance == "squared" else absolute_error
+    pixels = jnp.mean(error(predicted, future)) / math.prod(future.shape[2:])
     units = (signed_to_unit(predicted), signed_to_unit(future))
-    edges = jnp.mean(gradient_difference(*units, border=config.border))
+    edges = jnp.mean(gradient_difference(*units, exponent=config.exponent, border=config.border))
     total = config.image * (pixels + config.gradient * edges)
     metrics = {"pixels": pixels, "edges": edges}
     if config.adversarial:
