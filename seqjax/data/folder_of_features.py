@@ -62,8 +62,8 @@ class FolderOfFeatures(tfds.core.GeneratorBasedBuilder):
     A record has ``percepts`` float32 ``[T, D]`` and ``index`` int64, which of the split's files it is cut from:
     ``info.metadata`` has their paths below the folder, by split, under ``files``. A file that cannot be read, holds no
     array ``[T, D]`` or numbers that are not finite, and one that is too short, is left out, counted and named, in a
-    warning and under ``damaged`` and ``short`` there. It is an error where more than half of a split's files are damaged,
-    or nothing is left of it.
+    warning and under ``damaged`` and ``short`` there. It is an error where more than half of a split's files are
+    damaged, or nothing is left of it.
     """
 
     name = "folder_of_features"
