@@ -70,7 +70,7 @@ class Contender(NamedTuple):
 CONTENDERS: dict[System, Contender] = {
     "convlstm": Contender("convlstm"),
     "composite-lstm": Contender("composite_lstm"),
-    "mcnet": Contender("mcnet"),
+    "mcnet": Contender("mcnet", {"output": "linear"}),
     "svg-lp": Contender("svg", {"prior": "learned"}, {"priors": ()}),
     "svg-fp": Contender("svg", {"prior": "fixed"}, {"priors": ()}),
 }

@@ -53,7 +53,7 @@ class Config:
     """The clips."""
     optimizer: Optimizer = Optimizer("muon", learning_rate=8e-3, schedule="cosine", warmup=50, clip_norm=5.0, b2=0.99)
     """The optimiser."""
-    loop: Loop = Loop(steps=3000, log_every=100, sample_every=1000, save_every=250)
+    loop: Loop = Loop(steps=5000, log_every=100, sample_every=1000, save_every=250)
     """Length and cadences of training."""
     seed: int = 0
     """Of the parameters and the order of the clips."""

@@ -11,6 +11,7 @@ condition, are those of Villegas et al., *Learning to Generate Long-term Future 
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -78,10 +79,11 @@ class Encoder(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """Maps of ``widths[-1]`` features to images in (-1, 1).
+    """Maps of ``widths[-1]`` features to images.
 
     Args:
       channels: of the images.
+      output: what they end in: tanh, within (-1, 1), or nothing.
       widths: features of each scale, the largest map first, as the encoder's.
       convolutions: how many each scale has, 3x3; the last of a scale makes the features of the next.
       rngs: for the parameters.
@@ -91,11 +93,12 @@ class Decoder(nnx.Module):
         self,
         channels: int,
         *,
+        output: Literal["tanh", "linear"] = "tanh",
         widths: Sequence[int] = (64, 128, 256),
         convolutions: Sequence[int] = (2, 2, 3),
         rngs: nnx.Rngs,
     ):
-        scales = []
+        self.output, scales = output, []
         for below, width, number in zip((channels, *widths), widths, convolutions, strict=False):
             outs = [*[width] * (number - 1), below]
             scales.append(compat.List([Conv(width, d, 3, start=GLOROT, rngs=rngs) for d in outs]))
@@ -118,7 +121,8 @@ class Decoder(nnx.Module):
                 x = jax.nn.relu(conv(x))
             x = self.scales[i][-1](x)
             x = jax.nn.relu(x) if i else x
-        return jnp.tanh(x.astype(jnp.float32))
+        x = x.astype(jnp.float32)
+        return jnp.tanh(x) if self.output == "tanh" else x
 
 
 class SequenceDiscriminator(nnx.Module):

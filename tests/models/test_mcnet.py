@@ -14,7 +14,7 @@ from seqjax import compat
 from seqjax.errors import InputError
 from seqjax.models.prediction import mcnet
 from seqjax.models.prediction.mcnet import Config
-from seqjax.nn.split import initialise
+from seqjax.nn.split import initialise, merge, split
 from seqjax.ops.cells import lstm
 from seqjax.ops.linear import affine
 
@@ -174,6 +174,22 @@ def test_the_adversarial_loss_counts_from_its_step_on():
 def test_who_plays(steps, errors, expected):
     rest = {"predictor": {"steps": jnp.asarray(steps)}, "discriminator": {"errors": jnp.asarray(errors)}}
     assert tuple(map(bool, mcnet.playing(configured(adversarial_after=5), rest))) == expected
+
+
+@pytest.mark.parametrize(("output", "learns"), [("tanh", False), ("linear", True)])
+def test_frames_far_below_black_have_a_gradient_without_tanh_alone(output, learns):
+    nets = initialise(functools.partial(mcnet.build, configured(output=output, adversarial=0.0)), 0)
+    last = nets["predictor"].decoder.scales[0][-1]
+    last.bias = nnx.Param(last.bias[...] - 30)
+    video, parts = clip(), split(nets)
+
+    @jax.jit
+    @jax.grad
+    def slope(params):
+        return mcnet.loss_generator(merge(parts.graphs, params, parts.rest), {"video": video}, key=KEY)[0]
+
+    assert any(np.any(g) for g in jax.tree.leaves(slope(parts.params))) == learns
+    assert not predict(nets, video, T).any()
 
 
 def test_both_losses_leave_what_the_next_turn_is_told_from():

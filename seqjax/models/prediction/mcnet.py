@@ -14,7 +14,7 @@ updates, and anew at each step; there a player that pauses does so until the oth
 the updates. Channels are in the order red, green, blue. Transposed convolutions of stride 1 are convolutions, whose
 kernels are theirs turned around. The discriminator pads evenly, starts from N(0, 0.02²), and has no bias where a
 normalisation follows; the ConvLSTM starts as all of `ops.cells`. Not of the paper: ``adversarial_after``, for networks
-that begin from nothing on little data, and ``content="none"``, which shows what content is for.
+that begin from nothing on little data, ``content="none"``, which shows what content is for, and ``output="linear"``.
 """
 
 import dataclasses
@@ -67,6 +67,8 @@ class Config:
     """Sides of the motion encoder's kernels, one convolution a scale."""
     content: Literal["frame", "none"] = "frame"
     """What the content encoder is given: the last frame, or zeros."""
+    output: Literal["tanh", "linear"] = "tanh"
+    """What the decoder ends in. Where most of every frame is black, tanh soon is -1 everywhere and has no gradient."""
     discriminator_widths: tuple[int, ...] = (64, 128, 256, 512)
     """Features of the discriminator's convolutions."""
     norm: Kind = "batch"
@@ -123,11 +125,13 @@ class Predictor(nnx.Module):
         sizes = zip((2 * top, top, top // 2), (top, top // 2, top), strict=True)
         self.combine = compat.List([Conv(c, d, 3, start=GLOROT, rngs=rngs) for c, d in sizes])
         self.residuals = compat.List([Residual(width, rngs=rngs) for width in widths])
-        self.decoder = Decoder(config.channels, widths=widths, convolutions=config.convolutions, rngs=rngs)
+        self.decoder = Decoder(
+            config.channels, output=config.output, widths=widths, convolutions=config.convolutions, rngs=rngs
+        )
         self.steps = nnx.Variable(jnp.zeros((), jnp.int32))
 
     def __call__(self, context: Float[Array, "B K H W C"], *, steps: int) -> Float[Array, "B S H W C"]:
-        """The frames that follow, in (-1, 1) and float32.
+        """The frames that follow, in (-1, 1) by tanh, and float32.
 
         Args:
           context: frames in [-1, 1].
@@ -269,7 +273,7 @@ def predict(nets: Nets, batch: Batch, *, steps: int | None = None) -> Float[Arra
     """The frames that follow the context, in [0, 1]; ``config.future`` of them unless said."""
     predictor = nets["predictor"]
     context, _ = split_clip(predictor.config, batch["video"], future=0)
-    return signed_to_unit(predictor(context, steps=steps or predictor.config.future))
+    return jnp.clip(signed_to_unit(predictor(context, steps=steps or predictor.config.future)), 0, 1)
 
 
 def split_clip(
