@@ -19,8 +19,8 @@ training set; of features the last, their mean over the frames seen, and their m
 
 Measured: `cpu`, seed 0: MSE of the future 15.74 per frame against 44.75 of the best baseline, SSIM 0.6782 against
 0.4747, MSE of the reconstruction 10.03; 16 steps per second on two free CPU cores.
-`experiments.prediction.convlstm` reaches 15.74 and 0.6939 in as many steps on an eighth of the clips. Where
-a digit is and goes is learned, its shape is hardly more than a stroke of the right size, better in the reconstruction.
+`experiments.prediction.convlstm` reaches 13.83 and 0.7283 in about the same time. Where a digit is and goes is learned,
+its shape is hardly more than a stroke of the right size, better in the reconstruction.
 `percepts`, seed 0: squared error of future features 87.67 per frame, 0.267 of the best baseline (the training set's
 mean: 328.7; the clip's 344.1, the last 355.8), of those given back 30.16 (the clip's mean: 118.4); 6 min 22 s on a busy
 core, after some 3 min for the features. The classifier that makes them gets 89.4 % of held-out frames right; 33 of its
