@@ -21,13 +21,12 @@ Measured, seed 0: `strip`, 1,000 steps, 3 min 15 s for SVG-LP on part of a busy 
 network: squared error of the best of 20 0.0403 (SVG-FP 0.0571), of one sample 1.28, deterministic 1.37, of the last
 frame 3.18. After an impact 0.0777 (SVG-FP 0.109), one sample 2.47, deterministic 2.64, the mean frame 1.57; before it
 0.0003, 0.0012, 0.0004, 0.0064 and 1.54. So one sample is hardly better than no latents, and the best of 20 far better
-than both; nine frames on, when a second impact may have been, not all of it is among 20. News 1.76 nats after an
-impact and 0.003 elsewhere (SVG-FP 2.16 and 0.004), the prior's deviation 0.919 and 0.408. `cpu`, 3,000 steps, 12 to 13
-steps per second on one core, over the first ten frames (`experiments.prediction.compare`, which tests as far): MSE of
-the best of 20 31.2, of one sample 58.3, of the means 54.6, of the last frame 82.3, of the mean frame 44.3; SSIM 0.633,
-0.450, 0.471, 0.321, 0.040 (0.468 of an empty background). Samples part at the walls, stay sharp and keep their digit;
-after 850 steps they still changed into others. It was trained on the first 15 frames of every clip, which is now cut
-anywhere in training. `paper`, `bair` and `kth` have not been trained yet.
+than both; nine frames on, when a second impact may have been, not all of it is among 20. News 1.76 nats after an impact
+and 0.003 elsewhere (SVG-FP 2.16 and 0.004), the prior's deviation 0.919 and 0.408. `cpu`, 3,000 steps, 12 to 13 steps
+per second on one core, over the first ten frames (`experiments.prediction.compare`, which tests as far): MSE of the
+best of 20 30.7, of one sample 58.7, of the means 53.6, of the last frame 82.3, of the mean frame 44.3; SSIM 0.640,
+0.453, 0.476, 0.321, 0.040 (0.468 of an empty background). Samples part at the walls, stay sharp and keep their digit;
+after 850 steps they still changed into others. `paper`, `bair` and `kth` have not been trained yet.
 """
 
 import dataclasses
