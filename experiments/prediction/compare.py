@@ -14,11 +14,12 @@ alone (`metrics.samples`). `comparison.json` has every figure by frame, `compari
 `comparison.gif` the films: context, truth, every system, and of those that draw the best sample, the middle one and two
 that are not chosen.
 
-Measured: `--systems convlstm composite-lstm mcnet svg-lp`, seed 0: MSE, PSNR and SSIM of the composite model 34.7, 15.1,
-0.243, of the ConvLSTM 35.2, 15.1, 0.224, of MCNet 41.1, 14.2, 0.065, of one sample of SVG-LP 58.7, 14.4, 0.453, of the
-best of 20 30.7, 17.5, 0.640 (the mean frame 44.3, 13.7, 0.040; an empty background 57.5, 12.6, 0.468). After the first
-bounce what is trained to answer once fades, and MCNet, whose skips are for what stands still, fades first; samples keep
-their digit, and part. MCNet ends in no tanh here: on frames that are mostly black it dies, tried with Muon and Adam.
+Measured: `--systems convlstm composite-lstm mcnet svg-lp`, seed 0: MSE, PSNR and SSIM of the composite model 34.7,
+15.1, 0.243, of the ConvLSTM 35.2, 15.1, 0.224, of MCNet 41.1, 14.2, 0.065, of one sample of SVG-LP 58.7, 14.4, 0.453,
+of the best of 20 30.7, 17.5, 0.640 (the mean frame 44.3, 13.7, 0.040; an empty background 57.5, 12.6, 0.468). After the
+first bounce what is trained to answer once fades, and MCNet, whose skips are for what stands still, fades first;
+samples keep their digit, and part. MCNet ends in no tanh here: on frames that are mostly black it dies, tried with Muon
+and Adam.
 """
 
 import dataclasses
