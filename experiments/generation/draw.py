@@ -12,8 +12,8 @@ of 80.97 nats with attention and 87.40 without; `svhn` and `cifar10` are the pap
 Held out are other digits. The report sets the bound in nats per image beside the likelihood of pixels that are drawn
 one by one, each with its mean. `samples/painting.gif` shows images arise from noise, the window that writes in red.
 
-Measured: `cpu`, seed 0, one CPU core, parts of it busy otherwise: with attention 23.26 nats (3 min 12 s), without 26.72
-(9 min 42 s), with one step 30.36 (2 min 8 s), pixels one by one 60.64. Nearly all samples with attention are digits,
+Measured: `cpu`, seed 0, one CPU core: with attention 23.26 nats (2 min 34 s), without 26.72 (6 min 9 s), with one step
+30.36 (71 s), pixels one by one 60.64. Nearly all samples with attention are digits,
 painted from a patch of light to strokes; without, a third of them; one step gives a patch at the right place. With
 attention it is 29.93 after 1,000 steps and 24.50 after 3,000, when one step has 30.73. Trained by Muon: Adam ended at
 31.85 after 2,000 steps, this at 30.64.
