@@ -163,8 +163,7 @@ def window(model: differentiable_ram.Config, numbers: jax.Array) -> Window:
 
 
 def baselines(config: Config, train: Source) -> dict[str, Predict]:
-    """Always the same class, and feed-forward networks of all pixels, on as many images as this one
-    sees."""
+    """Always the same class, and feed-forward networks of all pixels, on as many images as it sees."""
     model = config.model
     known: dict[str, Predict] = {
         "always the same": lambda _, batch: anywhere(model, jnp.zeros((len(batch["label"]), model.classes)))

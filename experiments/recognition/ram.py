@@ -193,8 +193,7 @@ def measure(config: Config, outputs: Mapping[str, jax.Array], batch: Mapping[str
 
 
 def baselines(config: Config, train: Source) -> dict[str, Predict]:
-    """Always the same class, and feed-forward networks of all pixels, on as many images as this one
-    sees."""
+    """Always the same class, and feed-forward networks of all pixels, on as many images as it sees."""
     glimpses, classes = config.model.glimpses, config.model.classes
     known: dict[str, Predict] = {
         "always the same": lambda _, batch: anywhere(glimpses, jnp.zeros((len(batch["label"]), classes)))

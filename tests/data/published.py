@@ -1,8 +1,12 @@
-"""Sets of TFDS as its builders give them where TensorFlow is there."""
+"""Sets of TFDS as its builders give them where TensorFlow is there, and what is said of a set that cannot be had."""
 
 import numpy as np
+import pytest
 import tensorflow_datasets as tfds
 from tensorflow_datasets.core.registered import skip_registration
+
+from seqjax.data.source import open_source
+from seqjax.errors import InputError
 
 with skip_registration():
 
@@ -22,3 +26,11 @@ with skip_registration():
         def _generate_examples(self):
             for i in range(3):
                 yield i, {"image_sequence": np.full((20, 64, 64, 1), i, np.uint8)}
+
+
+def message(*args, **kwargs) -> str:
+    """The one line with which ``open_source`` refuses."""
+    with pytest.raises(InputError) as caught:
+        open_source(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
