@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import importlib.util
 import itertools
-import json
 import multiprocessing
 import re
 import statistics
@@ -26,10 +25,10 @@ import jax.numpy as jnp
 from rich.console import Console
 from rich.table import Table
 
+from experiments.bench.record import write_results
 from experiments.bench.timing import compiled, in_turns, measure
 from seqjax.ops.dot_product_attention import Implementation, dot_product_attention
-from seqjax.train.command import command_line, main
-from seqjax.train.report import hardware, versions
+from seqjax.train.command import main
 
 TORCH = "torch"
 
@@ -185,9 +184,7 @@ def run(config: Config) -> None:
         time = "not run" if record["seconds"] is None else f"{record['seconds'] * 1e3:.4g} ms"
         direction = "gradient" if record["gradient"] else "forward"
         console.print(f"{record['length']} {record['mask']} {direction} {record['way']}: {time}")
-    where = {"command": command_line(), "versions": versions(), "hardware": hardware()}
-    written = where | {"config": dataclasses.asdict(config), "records": records}
-    (out / "results.json").write_text(json.dumps(written, indent=1) + "\n")
+    write_results(config, records=records)
     for gradient in (False, True):
         console.print(table(records, gradient))
     plot(records, out / "attention.png")

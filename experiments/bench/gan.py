@@ -15,7 +15,6 @@ The table has steps per second of seqjax, the others' time over its own (above 1
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,9 +24,9 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.bench.gan_peers import PEERS, Point
+from experiments.bench.record import write_results
 from experiments.bench.workers import geometric_mean, in_turns, start
-from seqjax.train.command import command_line, main
-from seqjax.train.report import hardware, versions
+from seqjax.train.command import main
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,9 +114,7 @@ def run(config: Config) -> None:
     for record in measure(config, console):
         records.append(record)
         console.print(line(record), highlight=False)
-    where = {"command": command_line(), "versions": versions(), "hardware": hardware()}
-    written = where | {"config": dataclasses.asdict(config), "records": records}
-    (out / "results.json").write_text(json.dumps(written, indent=1) + "\n")
+    write_results(config, records=records)
     console.print(table(records))
 
 

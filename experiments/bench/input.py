@@ -11,7 +11,6 @@ where the step itself computes on these cores there is less left for reading, an
 """
 
 import dataclasses
-import json
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -23,10 +22,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
+from experiments.bench.record import write_results
 from seqjax.data.pipeline import train_batches
 from seqjax.data.source import in_memory, open_source
-from seqjax.train.command import command_line, main
-from seqjax.train.report import hardware, read_report, versions
+from seqjax.train.command import main
+from seqjax.train.report import read_report
 
 SETS = {
     "moving_digits/one_32": 4,
@@ -141,10 +141,7 @@ def run(config: Config) -> None:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
                 records.append(fresh.submit(measure, config, name, road, step).result())
     Console().print(table(records))
-    where = {"command": command_line(), "versions": versions(), "hardware": hardware()}
-    (out / "results.json").write_text(
-        json.dumps(where | {"config": dataclasses.asdict(config), "records": records}, indent=1) + "\n"
-    )
+    write_results(config, records=records)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ has every figure, versions and the machine.
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +21,15 @@ from jaxtyping import Array
 from rich.console import Console
 from rich.table import Table
 
+from experiments.bench.record import write_results
 from experiments.bench.timing import compiled, in_turns
 from seqjax.data.memory_tasks import adding
 from seqjax.ops import cells
 from seqjax.ops.newton import newton
 from seqjax.ops.recurrence import Cell, Tree
 from seqjax.ops.scan import unroll
-from seqjax.train.command import command_line, main
+from seqjax.train.command import main
 from seqjax.train.optim import Optimizer, make_optimizer
-from seqjax.train.report import hardware, versions
 
 CELLS = {"rnn": cells.rnn, "lstm": cells.lstm, "gru": cells.gru}
 SCHEMES: dict[str, dict[str, Any]] = {
@@ -194,10 +193,7 @@ def run(config: Config) -> None:
     console.print(memory_table(found["memory"]))
     found["newton"] = iterations(config)
     console.print(iterations_table(found["newton"]))
-    where = {"command": command_line(), "versions": versions(), "hardware": hardware()}
-    (out / "results.json").write_text(
-        json.dumps(where | {"config": dataclasses.asdict(config)} | found, indent=1) + "\n"
-    )
+    write_results(config, **found)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ seconds, temporary memory of the compiled program, versions and the machine.
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +18,10 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from experiments.bench.record import write_results
 from experiments.bench.recurrent_peers import PEERS, Point
 from experiments.bench.workers import geometric_mean, in_turns, start
-from seqjax.train.command import command_line, main
-from seqjax.train.report import hardware, versions
+from seqjax.train.command import main
 
 JAX_PEERS = ("flax.linen", "flax.nnx", "haiku", "equinox", "keras")
 MODULES = {"flax.linen": "flax", "flax.nnx": "flax", "seqjax, unrolled": "seqjax"}
@@ -153,9 +152,7 @@ def run(config: Config) -> None:
         figure = f"{record['seconds'] * 1e3:.3g} ms" if "seconds" in record else record["error"]
         names = " ".join(str(record[name]) for name in Point._fields[:5])
         console.print(f"{names} {'gradient' if record['gradient'] else 'forward'} {record['library']}: {figure}")
-    where = {"command": command_line(), "versions": versions(), "hardware": hardware()}
-    written = where | {"config": dataclasses.asdict(config), "records": records}
-    (out / "results.json").write_text(json.dumps(written, indent=1) + "\n")
+    write_results(config, records=records)
     for gradient in (False, True):
         console.print(table(records, gradient))
     plot(records, out / "gradient.png")

@@ -10,7 +10,6 @@ all, versions and the machine.
 
 import dataclasses
 import importlib
-import json
 import os
 import subprocess
 import sys
@@ -21,10 +20,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from experiments.bench.record import write_results
 from experiments.bench.step import every_recipe
 from seqjax.errors import InputError
-from seqjax.train.command import command_line, main
-from seqjax.train.report import hardware, read_report, versions
+from seqjax.train.command import main
+from seqjax.train.report import read_report
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +103,7 @@ def run(config: Config) -> None:
         cold, warm = (records[-1][start]["seconds"] for start in ("cold", "warm"))
         console.print(f"{recipe}: {cold:.1f} s cold, {warm:.1f} s warm", highlight=False)
     console.print(table(records))
-    where = {"command": command_line(), "versions": versions(), "hardware": hardware()}
-    (out / "results.json").write_text(
-        json.dumps(where | {"config": dataclasses.asdict(config), "records": records}, indent=1) + "\n"
-    )
+    write_results(config, records=records)
 
 
 if __name__ == "__main__":

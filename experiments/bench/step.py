@@ -14,7 +14,6 @@ given), that is the time for both at best, and the batch per device below which 
 
 import dataclasses
 import importlib
-import json
 import statistics
 from pathlib import Path
 from typing import Any, Literal
@@ -27,11 +26,11 @@ from rich.console import Console
 from rich.table import Table
 
 from experiments.bench.program import read_program
+from experiments.bench.record import write_results
 from experiments.bench.timing import compiled, measure, step_call
 from seqjax.nn.split import initialise, split
-from seqjax.train.command import command_line, main
+from seqjax.train.command import main
 from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
-from seqjax.train.report import hardware, versions
 from seqjax.train.step import Learner, repeat
 
 
@@ -245,10 +244,7 @@ def run(config: Config) -> None:
     Console().print(table(records, found))
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
-    where = {"command": command_line(), "versions": versions(), "hardware": hardware(), "peak": found}
-    (out / "results.json").write_text(
-        json.dumps(where | {"config": dataclasses.asdict(config), "records": records}, indent=1) + "\n"
-    )
+    write_results(config, peak=found, records=records)
 
 
 if __name__ == "__main__":

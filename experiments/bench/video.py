@@ -22,7 +22,6 @@ it.
 
 import dataclasses
 import functools
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -32,10 +31,11 @@ from typing import Any, Literal
 from rich.console import Console
 from rich.table import Table
 
+from experiments.bench.record import write_results
 from experiments.bench.video_peers import PEERS, RETURNED, Point
 from experiments.bench.workers import geometric_mean, in_turns, start
-from seqjax.train.command import command_line, main
-from seqjax.train.report import hardware, versions
+from seqjax.train.command import main
+from seqjax.train.report import hardware
 
 ON_CPU = (
     Point("convlstm", "cpu", batch=4),
@@ -172,9 +172,7 @@ def run(config: Config) -> None:
     for record in measure(config, console):
         records.append(record)
         console.print(line(record), highlight=False)
-    where = {"command": command_line(), "versions": versions(), "hardware": hardware()}
-    written = where | {"config": dataclasses.asdict(config), "records": records}
-    (out / "results.json").write_text(json.dumps(written, indent=1) + "\n")
+    write_results(config, records=records)
     console.print(table(records, "time"))
     console.print(table(records, "memory"))
     plot(records, out / "video.png")
