@@ -11,9 +11,9 @@ Held out are other strings by other speakers. What is measured is the label erro
 an error. `labels.png` has the probability of each label at each frame over the sounds as they were made, which training
 never sees.
 
-Measured: `cpu`, seed 0, one busy CPU core, 2 min 13 s: label error rate 0.0831 (silence 1), 77.3 % of the strings
-without an error. Labels are said in one or two frames within their sounds, but the first one often at once, before it
-is heard: the network reads in both directions, and nothing ties it to the time. `paper` has not been trained yet.
+Measured: `cpu`, seed 0, one CPU core, 1 min 13 s: label error rate 0.0231 (silence 1), 93.7 % of the strings without an
+error; without the noise on what is heard 0.0298 and 91.2 %. Labels are said within their sounds or a frame beside them.
+`paper` has not been trained yet.
 """
 
 import dataclasses
@@ -59,13 +59,13 @@ class Data:
 class Config:
     """The recipe."""
 
-    model: ctc.Config = ctc.Config(inputs=24, labels=10, features=64, noise=0.0, longest=8)
+    model: ctc.Config = ctc.Config(inputs=24, labels=10, features=64, noise=0.3, longest=8)
     """The network."""
     data: Data = Data()
     """The strings."""
-    optimizer: Optimizer = Optimizer(learning_rate=3e-3, clip_norm=5.0)
+    optimizer: Optimizer = Optimizer(learning_rate=3e-3, schedule="cosine", clip_norm=5.0)
     """The optimiser."""
-    loop: Loop = Loop(steps=600, log_every=20, save_every=100)
+    loop: Loop = Loop(steps=4000, log_every=100, save_every=500)
     """Length and cadences of training."""
     seed: int = 0
     """Of the parameters, the order of the strings, and noise."""
