@@ -21,7 +21,7 @@ middle to middle). The others have not been trained to the end yet.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -33,7 +33,7 @@ from seqjax.data.pipeline import eval_batches
 from seqjax.data.placed_digits import PlacedDigits, open_digits, placed_batches, placed_images
 from seqjax.data.source import Record, Source, first
 from seqjax.metrics.average import average
-from seqjax.metrics.baselines import feed_forward
+from seqjax.metrics.baselines import Classify, feed_forward, same_class
 from seqjax.metrics.pointing import look_distances
 from seqjax.models.recognition import differentiable_ram
 from seqjax.ops.glimpse import Window, gaussian_window, window_edges
@@ -164,26 +164,18 @@ def window(model: differentiable_ram.Config, numbers: jax.Array) -> Window:
 
 def baselines(config: Config, train: Source) -> dict[str, Predict]:
     """Always the same class, and feed-forward networks of all pixels, on as many images as it sees."""
-    model = config.model
-    known: dict[str, Predict] = {
-        "always the same": lambda _, batch: anywhere(model, jnp.zeros((len(batch["label"]), model.classes)))
-    }
-    if not config.rivals:
-        return known
-    times = -(-config.loop.steps * config.data.batch // len(train))
-    images, labels = placed_images(config.data, train, times=times, seed=config.seed)
-    rivals = feed_forward(images, labels, steps=config.loop.steps, batch=config.data.batch)
-    return known | {name: functools.partial(rival, model, logits) for name, logits in rivals.items()}
+    known: dict[str, Classify] = {"always the same": functools.partial(same_class, classes=config.model.classes)}
+    if config.rivals:
+        seen = placed_images(config.data, train, steps=config.loop.steps, seed=config.seed)
+        known |= feed_forward(*seen, steps=config.loop.steps, batch=config.data.batch)
+    return {name: functools.partial(rival, config.model, classify) for name, classify in known.items()}
 
 
 def rival(
-    model: differentiable_ram.Config,
-    logits: Callable[[jax.Array], jax.Array],
-    nets: Any,
-    batch: Mapping[str, jax.Array],
+    model: differentiable_ram.Config, classify: Classify, nets: Any, batch: Mapping[str, jax.Array]
 ) -> dict[str, jax.Array]:
-    """What a feed-forward network says."""
-    return anywhere(model, logits(batch["image"]))
+    """What is said without the networks."""
+    return anywhere(model, classify(batch["image"]))
 
 
 def anywhere(model: differentiable_ram.Config, logits: jax.Array) -> dict[str, jax.Array]:

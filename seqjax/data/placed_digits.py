@@ -24,7 +24,9 @@ class PlacedDigits:
     size: int = 24
     """Side of the images; that of the digits themselves leaves them as they are."""
     pieces: int = 0
-    """Pieces of other digits that are put into each, 8 x 8 pixels."""
+    """Pieces of other digits that are put into each."""
+    piece: int = 8
+    """Side of a piece."""
     test: str = "cluttered_digits"
     """Data set of the held-out images, prepared once."""
     test_config: str | None = "translated_24"
@@ -56,7 +58,7 @@ def put_somewhere(
     placed: PlacedDigits, others: UInt8[np.ndarray, "M S S"], record: Record, rng: np.random.Generator
 ) -> Record:
     """The digit of a record in an image of its own, among pieces of others."""
-    image, _ = place(rng, record["image"][..., 0], others, size=placed.size, pieces=placed.pieces)
+    image, _ = place(rng, record["image"][..., 0], others, size=placed.size, pieces=placed.pieces, piece=placed.piece)
     return {"image": image[..., None], "label": record["label"]}
 
 
@@ -76,11 +78,11 @@ def placed_batches(
 
 
 def placed_images(
-    placed: PlacedDigits, digits: Source, *, times: int, seed: int
+    placed: PlacedDigits, digits: Source, *, steps: int, seed: int
 ) -> tuple[UInt8[np.ndarray, "N S S 1"], Int64[np.ndarray, " N"]]:
-    """So many images of each digit, in turn, and their labels."""
+    """As many images as so many updates see, of all digits in turn, and their labels."""
     rng, others = np.random.default_rng(seed), _all_of(digits)
-    made = [put_somewhere(placed, others, digits[i % len(digits)], rng) for i in range(times * len(digits))]
+    made = [put_somewhere(placed, others, digits[i % len(digits)], rng) for i in range(steps * placed.batch)]
     return np.stack([record["image"] for record in made]), np.stack([record["label"] for record in made])
 
 

@@ -5,7 +5,7 @@ Of a predictor of features: `feature_forecasts`.
 Of a generator of images: `gaussian_pixels`, which is the honest one, and `mean_of_two` and `pixel_marginals`, which are
 easier. Of image translation with pairs: `nearest_pair`. Of a captioner: `captions`, which are the one `told_alike` and
 that of the `nearest` picture, and the same network trained `blind`. Of a translator: the source `copied`. Of what
-looks at a part of an image: `feed_forward` networks that see all of it.
+looks at a part of an image: `feed_forward` networks that see all of it, and the `same_class` for all.
 """
 
 import functools
@@ -22,6 +22,8 @@ from seqjax.ops.image import uint8_to_unit, unit_to_signed
 
 Forecast = Callable[[Float[Array, "B T H W C"]], Float[Array, "B S H W C"]]
 """From the frames seen to those that follow."""
+Classify = Callable[[UInt8[Array, "B H W C"]], Float[Array, "B K"]]
+"""From images to logits."""
 FEED_FORWARD: Mapping[str, Sequence[int]] = {
     "linear map": (),
     "2 layers of 64": (64, 64),
@@ -139,7 +141,7 @@ def feed_forward(
     *,
     steps: int,
     batch: int,
-) -> dict[str, Callable[[UInt8[Array, "B H W C"]], Float[Array, "B K"]]]:
+) -> dict[str, Classify]:
     """By name, from images to logits of networks of all pixels, trained on the spot (`classifier.train_mlp`).
 
     Args:
@@ -153,6 +155,11 @@ def feed_forward(
         name: functools.partial(mlp_logits, train_mlp(images, labels, hidden=hidden, steps=steps, batch=batch))
         for name, hidden in networks.items()
     }
+
+
+def same_class(images: UInt8[Array, "B H W C"], *, classes: int) -> Float[Array, "B {classes}"]:
+    """Logits of what does not look: all classes alike, so that the first is said of every image."""
+    return jnp.zeros((len(images), classes))
 
 
 def blind(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -57,13 +57,17 @@ def test_batches_are_of_the_digits_with_their_labels_and_go_on_from_any_step(pla
         np.testing.assert_array_equal(here["image"], there["image"])
 
 
-def test_images_have_every_digit_so_many_times(placed):
-    """In turn, each time somewhere else; among pieces there is more ink."""
+def test_as_many_images_as_so_many_updates_see(placed):
+    """Of all digits in turn, each time somewhere else; pieces add ink, larger ones more."""
     train, _ = open_digits(placed)
     few = [train[i] for i in range(4)]
-    images, labels = placed_images(placed, few, times=3, seed=0)
+    placed = dataclasses.replace(placed, batch=6)
+    images, labels = placed_images(placed, few, steps=2, seed=0)
     assert labels.tolist() == 3 * [int(record["label"]) for record in few]
     assert [ink(image[..., 0]) for image in images] == 3 * [ink(record["image"][..., 0]) for record in few]
     assert len({image.tobytes() for image in images}) == 12
-    cluttered, _ = placed_images(dataclasses.replace(placed, pieces=2), few, times=3, seed=0)
-    assert ((cluttered > 0).sum(axis=(1, 2, 3)) > (images > 0).sum(axis=(1, 2, 3))).sum() > 9
+    inks = [(images > 0).sum(axis=(1, 2, 3))]
+    for piece in (3, 8):
+        cluttered, _ = placed_images(dataclasses.replace(placed, pieces=2, piece=piece), few, steps=2, seed=0)
+        inks.append((cluttered > 0).sum(axis=(1, 2, 3)))
+    assert all((more > less).sum() > 9 for less, more in itertools.pairwise(inks))

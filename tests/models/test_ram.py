@@ -165,14 +165,15 @@ def test_probabilities_are_averaged_over_episodes_and_shuffled_places_are_of_oth
     def all_of(nets):
         net = nets["recognizer"]
         still = [ram.wander(net, IMAGES, key=jax.random.key(m), still=True) for m in range(2)]
-        places = [jnp.roll(path.places, 1, axis=0) for path in still]
-        shuffled = [net.look(IMAGES, p[:, 0], places=jnp.roll(p, -1, axis=1)) for p in places]
-        means = (sum(jax.nn.softmax(net.answer(path)) for path in paths) / 2 for paths in (still, shuffled))
-        return ram.predict(nets, BATCH), still[0].places, *means, ram.loss(nets, BATCH, key=KEY)[0]
+        places = jnp.roll(still[0].places, 1, axis=0)
+        shuffled = net.look(IMAGES, places[:, 0], places=jnp.roll(places, -1, axis=1))
+        one, other, elsewhere = (jax.nn.softmax(net.answer(path)) for path in (*still, shuffled))
+        expected = {"still": one, "averaged": (one + other) / 2, "shuffled": elsewhere}
+        return ram.predict(nets, BATCH), still[0].places, expected, ram.loss(nets, BATCH, key=KEY)[0]
 
-    found, places, still, shuffled, loss = compiled(all_of, network(episodes=2))
-    np.testing.assert_allclose(jnp.exp(found["still"]), still, rtol=1e-4)
-    np.testing.assert_allclose(jnp.exp(found["shuffled"]), shuffled, rtol=1e-4)
+    found, places, expected, loss = compiled(all_of, network(episodes=2))
+    for name, probabilities in expected.items():
+        np.testing.assert_allclose(jnp.exp(found[name]), probabilities, rtol=1e-4)
     np.testing.assert_allclose(found["places"], places, rtol=1e-5, atol=1e-6)
     assert np.isfinite(loss)
 

@@ -16,11 +16,12 @@ def test_errors_in_percent_and_the_distance_to_the_digit():
     wrong, right = jax.nn.one_hot(jnp.array([[1, 0], [1, 2]]), 3)
     looked = np.array([[[16, 12], [10, 6]], [[7, 17], [20, 3]]])  # x, y
     places = jnp.asarray(looked / 12 - 1, jnp.float32)
-    outputs = {"still": right, "drawn": wrong, "shuffled": wrong, "places": places}
+    outputs = {"still": right, "averaged": right, "drawn": wrong, "shuffled": wrong, "places": places}
     batch = {"label": jnp.array([1, 2]), "corner": jnp.array([[2, 6], [9, 0]])}
     found = recipe.measure(TINY, outputs, batch)
     assert {name: value.tolist() for name, value in found.items() if name not in ("nearest", "last")} == {
         "error": [0, 0],
+        "error_averaged": [0, 0],
         "error_drawn": [0, 100],
         "error_shuffled": [0, 100],
     }

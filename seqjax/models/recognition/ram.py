@@ -69,7 +69,7 @@ class Config:
     baseline_weight: float = 1.0
     """What the loss of the baseline is multiplied by; it shapes its own parameters alone."""
     episodes: int = 1
-    """M, glimpse paths for each image, in training and in testing, where probabilities are averaged."""
+    """M, glimpse paths for each image in training; and in testing, of what is ``averaged``."""
     random: bool = False
     """Whether all places are drawn evenly over the image and none is learned, to compare with."""
 
@@ -222,24 +222,24 @@ def predict(nets: Nets, batch: Batch) -> dict[str, Array]:
     """What the network says, by draws that are the same for every batch.
 
     Returns:
-      ``drawn``, ``still`` and ``shuffled [B, K]``: logarithms of probabilities, averaged over the episodes, where
-      places are drawn, where they are the means, and where they are those at which another image of the batch was
-      looked at; ``places [B, T, 2]`` of the first still path.
+      logarithms of probabilities ``[B, K]`` after one path: ``still``, where places are the means, ``drawn``, where
+      they are drawn, and ``shuffled``, where they are those at which another image of the batch was looked at; of the
+      mean of the probabilities after M still paths: ``averaged``; and ``places [B, T, 2]`` of the first of these.
     """
     net, images = nets["recognizer"], pixels(nets["recognizer"].config, batch)
-    answers: dict[str, list[Array]] = {"drawn": [], "still": [], "shuffled": []}
-    paths = []
-    for episode in range(net.config.episodes):
-        key = jax.random.key(episode)
-        still = wander(net, images, key=key, still=True)
-        elsewhere = jnp.roll(still.places, 1, axis=0)
-        after = jnp.concatenate([elsewhere[:, 1:], elsewhere[:, :1]], axis=1)
-        shuffled = net.look(images, elsewhere[:, 0], places=after)
-        for name, path in {"drawn": wander(net, images, key=key), "still": still, "shuffled": shuffled}.items():
-            answers[name].append(jax.nn.softmax(net.answer(path)))
-        paths.append(still.places)
-    means = {name: jnp.log(sum(each) / len(each) + 1e-12) for name, each in answers.items()}
-    return means | {"places": paths[0]}
+    still = [wander(net, images, key=jax.random.key(m), still=True) for m in range(net.config.episodes)]
+    places = still[0].places
+    elsewhere = jnp.roll(places, 1, axis=0)
+    after = jnp.concatenate([elsewhere[:, 1:], elsewhere[:, :1]], axis=1)
+    paths = {
+        "still": still[0],
+        "drawn": wander(net, images, key=jax.random.key(0)),
+        "shuffled": net.look(images, elsewhere[:, 0], places=after),
+    }
+    each = jnp.stack([jax.nn.log_softmax(net.answer(path)) for path in still])
+    answers = {name: jax.nn.log_softmax(net.answer(path)) for name, path in paths.items()}
+    averaged = jax.nn.logsumexp(each, axis=0) - jnp.log(jnp.float32(len(still)))
+    return answers | {"averaged": averaged, "places": places}
 
 
 def pixels(config: Config, batch: Batch) -> Float[Array, "B S S C"]:
