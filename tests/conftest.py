@@ -43,6 +43,14 @@ def unchecked():
     jaxtyping.config.update("jaxtyping_disable", False)
 
 
+@pytest.fixture
+def float64():
+    """Double precision, where a test asks for it."""
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _forget():
     """What one file has traced and compiled is in the way of the next: gigabytes, at the end."""

@@ -298,8 +298,11 @@ def _cosine_logits(
 
 
 def _unit(x: Array) -> Array:
+    """Of length 1; zeros stay zeros and have no gradient, where that of a root of nothing would be NaN."""
+    x = x.astype(wide(x))
     squares = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
-    return x * jax.lax.rsqrt(jnp.maximum(squares, jnp.finfo(x.dtype).tiny))
+    some = squares > jnp.finfo(x.dtype).tiny
+    return x * jnp.where(some, jax.lax.rsqrt(jnp.where(some, squares, jnp.ones_like(squares))), jnp.zeros_like(squares))
 
 
 cosine = Score(

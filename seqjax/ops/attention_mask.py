@@ -9,6 +9,7 @@ Query i stands at position ``offset + i``, key j at position j. A key is seen wh
     allowed     any boolean array                         the rest
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -58,7 +59,9 @@ def make_mask(
 ) -> tuple[Structure, Mask]:
     """Arguments as `dot_product_attention` takes them, their shapes checked and ``*B`` folded into one dimension."""
     (queries, keys, _, window), shape = structure, (*batch, heads, structure.queries, structure.keys)
-    if window is not None and (len(window) != 2 or min(window) < 0):
+    allowed, lengths, slopes = (None if x is None else jnp.asarray(x) for x in (allowed, lengths, slopes))
+    segments = None if segments is None else (jnp.asarray(segments[0]), jnp.asarray(segments[1]))
+    if window is not None and (not isinstance(window, Sequence) or len(window) != 2 or min(window) < 0):
         raise InputError(
             f"window is {window}; expected how many keys before and after a query it sees, such as (128, 0): "
             "give two numbers, none negative."
@@ -156,6 +159,8 @@ def _expect(name: str, array: Array | None, shape: tuple[int, ...], what: str) -
 def _folded(allowed: Array, shape: tuple[int, ...]) -> Array:
     """``[*B, N, T, S]`` with some sizes 1 to ``[B, N, T, S]`` with some sizes 1."""
     given = (*[1] * (len(shape) - allowed.ndim), *allowed.shape)
+    if allowed.dtype != bool:
+        raise InputError(f"mask has dtype {allowed.dtype}; expected booleans, True where a query may see a key.")
     if len(given) != len(shape) or any(n not in (1, m) for n, m in zip(given, shape, strict=True)):
         raise InputError(
             f"mask has shape {allowed.shape}; expected one that broadcasts to [*B, N, T, S] = {shape}: give size 1 to "

@@ -61,6 +61,8 @@ def beam_search(
     Sources: Sutskever, Vinyals, Le, *Sequence to Sequence Learning with Neural Networks*, 2014, section 3.2; Wu et al.,
     *Google's Neural Machine Translation System*, 2016, Eq. 14 (the penalty).
     """
+    if jnp.ndim(start) != 1:
+        raise InputError(f"start has shape {jnp.shape(start)}; expected the token that begins each row, [B].")
     if beams < 1 or length < 1 or length_penalty < 0:
         raise InputError(
             f"beam_search: beams is {beams}, length {length} and length_penalty {length_penalty}; expected at least "

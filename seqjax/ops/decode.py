@@ -153,6 +153,11 @@ def _decode(
             done | (token == end),
         )
 
+    if jnp.ndim(start) != 1 or length < 1:
+        raise InputError(
+            f"start has shape {jnp.shape(start)} and length is {length}; expected the token that begins each row, [B], "
+            "and 1 or more: give jnp.full(B, token)."
+        )
     batch = len(start)
     tokens, lengths = jnp.full((batch, length), pad, start.dtype), jnp.zeros(batch, jnp.int32)
     state = _Writing(jnp.zeros((), jnp.int32), carry, start, tokens, jnp.zeros((batch, length)), lengths, lengths > 0)

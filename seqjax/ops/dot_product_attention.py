@@ -41,7 +41,7 @@ def dot_product_attention(
     window: tuple[int, int] | None = None,
     offset: Int[Array, "..."] | int = 0,
     alibi: Float[Array, " N"] | None = None,
-    scale: float | None = None,
+    scale: float | Float[Array, ""] | None = None,
     dropout: float = 0.0,
     key: PRNGKeyArray | None = None,
     implementation: Implementation | None = None,
@@ -66,7 +66,7 @@ def dot_product_attention(
       offset: position of the first query, one number or one for each row: 0 where queries and keys are one sequence,
         the number of keys before in decoding with a cache.
       alibi: ``m``, a slope for each head (`position.alibi_slopes`): distance costs score. Constants: no gradient.
-      scale: of the scores; ``1/√H`` unless given.
+      scale: of the scores; ``1/√H`` unless given. An array may be learned.
       dropout: the share of weights set to zero, the others divided by what is left; "xla" only.
       key: for dropout.
       implementation: see above. None takes "xla" where T·S is at most 2²⁰ (on CPU 2¹⁶) or there is dropout, and else
@@ -80,6 +80,8 @@ def dot_product_attention(
     Ainslie et al., *GQA*, 2023 (shared heads of keys); Press, Smith, Lewis, *Train Short, Test Long*, 2022 (ALiBi).
     """
     structure, hidden = _read(queries, keys, values, mask, lengths, segments, causal, window, offset, alibi)
+    if isinstance(scale, jax.Array):
+        queries, scale = queries * jnp.broadcast_to(scale.astype(queries.dtype), queries.shape), 1.0
     scale = 1 / math.sqrt(queries.shape[-1]) if scale is None else scale
     if implementation is None:
         small = structure.queries * structure.keys <= (2**16 if jax.default_backend() == "cpu" else 2**20)
@@ -92,6 +94,8 @@ def dot_product_attention(
             f'{"missing" if key is None else "there"}; expected a key and "xla", which alone holds the weights: give '
             "both, or no dropout."
         )
+    if not queries.size or not keys.size:
+        return jnp.zeros((*queries.shape[:-1], values.shape[-1]), values.dtype)
     if implementation == "cudnn":
         moved = not isinstance(offset, int) or offset != 0
         outputs = _cudnn(queries, keys, values, structure, hidden, moved, scale)

@@ -80,8 +80,6 @@ def flash_attention(
     if min(chunks) < 1:
         raise InputError(f"chunks is {chunks}; expected how many queries and keys a block has, each at least 1.")
     rows, columns = min(chunks[0], structure.queries), min(chunks[1], structure.keys)
-    if not rows or not columns:
-        return jnp.zeros((*queries.shape[:-1], values.shape[-1]), values.dtype)
     counts = -(-structure.queries // rows), -(-structure.keys // columns)
     longer = counts[0] * rows, counts[1] * columns
     static, mask = padded(structure, mask, *longer)

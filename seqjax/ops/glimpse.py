@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from seqjax.errors import InputError
+from seqjax.ops.softmax import wide
 
 
 def retina(
@@ -75,13 +76,16 @@ def gaussian_window(numbers: Float[Array, "*B 5"], *, height: int, width: int, t
       taps: N, at least 2.
 
     Raises:
-      InputError: if taps is less than 2.
+      InputError: if taps is less than 2, or there are not five numbers.
 
     Source: Gregor et al., *DRAW: A Recurrent Neural Network for Image Generation*, 2015, Eq. 21 to 24.
     """
     if taps < 2:
         raise InputError(f"gaussian_window: taps is {taps}; expected at least 2, since the stride is a share of N - 1.")
-    x, y, *logarithms = jnp.moveaxis(numbers, -1, 0)
+    if numbers.shape[-1] != 5:
+        raise InputError(f"gaussian_window: numbers have shape {numbers.shape}; expected five at the end, [*B, 5].")
+    # A place among hundreds of pixels has more digits than half precision.
+    x, y, *logarithms = jnp.moveaxis(numbers.astype(wide(numbers)), -1, 0)
     variance, stride, intensity = (jnp.exp(jnp.clip(z, -6, 6)) for z in logarithms)
     centre = jnp.stack([(width + 1) / 2 * (x + 1) - 1, (height + 1) / 2 * (y + 1) - 1], axis=-1)
     return Window(centre, (max(height, width) - 1) / (taps - 1) * stride, variance, intensity)
@@ -131,6 +135,10 @@ def read(images: Float[Array, "*B H W C"], window: Window, *, taps: int) -> Floa
 
     Source: Gregor et al., 2015, Eq. 27.
     """
+    if images.ndim != window.centre.ndim + 2:
+        raise InputError(
+            f"read: images have shape {images.shape}, windows {window.stride.shape}; expected [*B, H, W, C] and [*B]."
+        )
     height, width = images.shape[-3:-1]
     filters_x, filters_y = _filters(window, taps, height, width)
     patch = jnp.einsum("...ih,...hwc,...jw->...ijc", filters_y, images, filters_x)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.nn import initializers
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from seqjax.errors import InputError
 from seqjax.ops.dot_product_attention import dot_product_attention
 from seqjax.ops.position import rotary
 
@@ -79,9 +80,17 @@ def init(
       key_heads: K, a divisor of N; N unless given.
       head_features: H and E; ``D / N`` unless given.
       bias: whether the projections have one.
+
+    Raises:
+      InputError: if the heads do not divide the features, or those of keys those of queries.
     """
     width = features // heads if head_features is None else head_features
     shared = heads if key_heads is None else key_heads
+    if (head_features is None and features % heads) or heads % shared:
+        raise InputError(
+            f"multi_head.init: {features} features, {heads} heads and {shared} of keys; expected heads that divide the "
+            "features (or give head_features), and heads of keys that divide those of queries."
+        )
     source = features if memory_features is None else memory_features
     asking, asked, output = (features, heads, width), (source, shared, width), (heads, width, features)
     shapes = {"query": (asking, 1), "key": (asked, 1), "value": (asked, 1), "output": (output, 2)}

@@ -22,7 +22,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from seqjax.ops.softmax import masked_log_softmax, wide
+from seqjax.errors import InputError
+from seqjax.ops.softmax import LOWEST, masked_log_softmax, wide
 
 
 class Choice(NamedTuple):
@@ -51,7 +52,8 @@ def sample_categorical(
         index = jnp.argmax(log_probs, axis=-1)
     else:
         index = jax.random.categorical(key, jax.lax.stop_gradient(log_probs))
-    terms = jnp.exp(log_probs) * log_probs
+    # A probability of 0 adds nothing, whatever its logarithm.
+    terms = jnp.exp(log_probs) * jnp.where(log_probs > LOWEST, log_probs, jnp.zeros_like(log_probs))
     log_prob = jnp.take_along_axis(log_probs, index[..., None], axis=-1)[..., 0]
     if mask is not None:
         terms = jnp.where(mask, terms, jnp.zeros_like(terms))
@@ -62,7 +64,7 @@ def sample_categorical(
 
 
 def sample_gaussian(
-    mean: Float[Array, "*B D"], *, deviation: float, key: PRNGKeyArray
+    mean: Float[Array, "*B D"], *, deviation: float | Float[Array, ""], key: PRNGKeyArray
 ) -> tuple[Float[Array, "*B D"], Float[Array, "*B"]]:
     """Draw from ``N(mean, σ² I)``: the sample, which carries no gradient, and ``log π(sample)``, which does.
 
@@ -71,18 +73,18 @@ def sample_gaussian(
 
     Args:
       mean: of the policy.
-      deviation: ``σ > 0``, fixed.
+      deviation: ``σ > 0``.
       key: draws.
 
     Source: Mnih et al., *Recurrent Models of Visual Attention*, 2014, section 3.1 (location network).
     """
     noise = jax.random.normal(key, mean.shape, mean.dtype)
-    sample = jax.lax.stop_gradient(mean + deviation * noise)
+    sample = jax.lax.stop_gradient(mean + jnp.asarray(deviation, mean.dtype) * noise)
     return sample, gaussian_log_prob(sample, mean, deviation=deviation)
 
 
 def gaussian_log_prob(
-    sample: Float[Array, "*B D"], mean: Float[Array, "*B D"], *, deviation: float
+    sample: Float[Array, "*B D"], mean: Float[Array, "*B D"], *, deviation: float | Float[Array, ""]
 ) -> Float[Array, "*B"]:
     """``log N(sample; mean, σ² I)``, for samples drawn elsewhere, such as in a loop: give them without a gradient.
 
@@ -90,10 +92,16 @@ def gaussian_log_prob(
       sample: what was drawn.
       mean: of the policy.
       deviation: ``σ > 0``.
+
+    Raises:
+      InputError: if a plain number is not positive.
     """
     chex.assert_equal_shape([sample, mean])
-    squares = jnp.sum(jnp.square((sample - mean) / deviation), axis=-1)
-    return -0.5 * squares - mean.shape[-1] * (math.log(deviation) + 0.5 * math.log(2 * math.pi))
+    if isinstance(deviation, int | float) and deviation <= 0:
+        raise InputError(f"deviation is {deviation}; expected a number above 0.")
+    sigma = jnp.asarray(deviation, mean.dtype)
+    squares = jnp.sum(jnp.square((sample - mean) / sigma), axis=-1)
+    return -0.5 * squares - mean.shape[-1] * (jnp.log(sigma) + 0.5 * math.log(2 * math.pi))
 
 
 def score_function(

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from seqjax.errors import InputError
+from seqjax.ops.softmax import wide
 
 Layout = Literal["interleaved", "split"]
 
@@ -102,12 +103,12 @@ def rotary(
     Source: Su et al., *RoFormer: Enhanced Transformer with Rotary Position Embedding*, 2021, Eq. 34.
     """
     pairs = _pairs("rotary", heads.shape[-1], 2, layout)
-    angles = _angles(positions, base ** -(jnp.arange(pairs, dtype=jnp.float32) / pairs))
+    angles = _angles(positions, base ** -(jnp.arange(pairs, dtype=wide(heads)) / pairs))
     shape = (*heads.shape[:-1], pairs)
     sin, cos = (jnp.broadcast_to(f(angles)[..., None, :], shape) for f in (jnp.sin, jnp.cos))
     axis = -1 if layout == "interleaved" else -2
     split = (*shape, 2) if layout == "interleaved" else (*shape[:-1], 2, pairs)
-    a, b = (jnp.take(heads.astype(jnp.float32).reshape(split), i, axis=axis) for i in (0, 1))
+    a, b = (jnp.take(heads.astype(wide(heads)).reshape(split), i, axis=axis) for i in (0, 1))
     turned = jnp.stack([a * cos - b * sin, a * sin + b * cos], axis=axis)
     return turned.reshape(heads.shape).astype(heads.dtype)
 
@@ -118,8 +119,13 @@ def alibi_slopes(heads: int) -> Float[Array, " {heads}"]:
     For another number: the slopes of the next smaller power, then every second one of the next larger, as the authors'
     code has it.
 
+    Raises:
+      InputError: for no head.
+
     Source: Press, Smith, Lewis, *Train Short, Test Long: Attention with Linear Biases*, 2022, section 3.
     """
+    if heads < 1:
+        raise InputError(f"alibi_slopes: heads is {heads}; expected how many there are, 1 or more.")
     power = 2 ** math.floor(math.log2(heads))
     exponents = [8 * n / power for n in range(1, power + 1)]
     exponents += [4 * n / power for n in range(1, 2 * power + 1, 2)][: heads - power]
@@ -137,4 +143,6 @@ def _pairs(name: str, features: int, multiple: int, layout: str) -> int:
 
 def _angles(positions: Array, frequencies: Array) -> Array:
     shape = (*positions.shape, *frequencies.shape)
-    return jnp.broadcast_to(positions.astype(jnp.float32)[..., None], shape) * jnp.broadcast_to(frequencies, shape)
+    return jnp.broadcast_to(positions.astype(frequencies.dtype)[..., None], shape) * jnp.broadcast_to(
+        frequencies, shape
+    )

@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from seqjax.errors import InputError
+
 LOWEST = -0.7 * float(jnp.finfo(jnp.float32).max)
 """A logit without weight. Finite, since the difference of two infinities is NaN, and so are its gradients."""
 
@@ -22,6 +24,9 @@ def masked_softmax(
       logits: any shape. Those that do not count may hold any finite number or -∞.
       mask: True for those that count; of as many dimensions, which have size 1 where they are shared. None counts all.
       axis: that of the sum.
+
+    Raises:
+      InputError: for a mask that is not boolean or of another rank or size.
     """
     if mask is None:
         return jax.nn.softmax(logits, axis=axis)
@@ -40,4 +45,10 @@ def masked_log_softmax(
 
 
 def _filled(logits: Array, mask: Array) -> Array:
-    return jnp.where(mask, logits, jnp.full_like(logits, LOWEST))
+    fits = mask.ndim == logits.ndim and all(n in (1, m) for n, m in zip(mask.shape, logits.shape, strict=True))
+    if not fits or mask.dtype != bool:
+        raise InputError(
+            f"mask has shape {mask.shape} and dtype {mask.dtype}; expected booleans, True for what counts, of shape "
+            f"{logits.shape} with size 1 where it is shared: give mask[:, None] for a mask [B, S] of scores [B, T, S]."
+        )
+    return jnp.where(mask, logits, jnp.full_like(logits, max(LOWEST, 0.7 * float(jnp.finfo(logits.dtype).min))))

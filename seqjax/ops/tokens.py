@@ -4,6 +4,7 @@ A row is ``BOS w_1 .. w_n EOS PAD .. PAD``, as `seqjax.data.text` makes it: a de
 for ``ids[:, 1:]``.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -41,6 +42,7 @@ def token_cross_entropy(
     Sources: Szegedy et al., *Rethinking the Inception Architecture for Computer Vision*, 2016, section 7 (label
     smoothing); Vaswani et al., *Attention Is All You Need*, 2017, section 5.4.
     """
+    chex.assert_shape(logits, (*targets.shape, None))
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
     cost = -jnp.take_along_axis(log_probs, targets[..., None], axis=-1)[..., 0]
     if smoothing:

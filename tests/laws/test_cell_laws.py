@@ -80,13 +80,6 @@ def test_both_gradients_equal_the_loop_and_reach_every_parameter(case):
     assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(expected))
 
 
-@pytest.fixture
-def float64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-
-
 @EVERY_CELL
 def test_gradient_against_finite_differences(case, float64):
     arguments = make(case, jnp.float64)

@@ -53,3 +53,16 @@ def test_what_is_written_is_what_the_decoders_say():
     np.testing.assert_array_equal(predict(made(), BATCH), best_path(logits, BATCH["length"]).labels)
     found = prefix_beam_search(logits, BATCH["length"], beams=3, longest=4)
     np.testing.assert_array_equal(predict(made(beams=3), BATCH), found.labels[:, 0])
+
+
+def test_labels_that_cannot_be_said_in_time_count_for_nothing():
+    """Two of the same want a blank between them: three labels and four frames, or none."""
+    labels = jnp.asarray([[1, 1, 2], [2, 0, 0]])
+    can, cannot = (BATCH | {"labels": labels, "length": jnp.asarray([length, 4])} for length in (4, 3))
+    value, metrics = loss(made(), can, key=KEY)
+    assert 0 < float(value) < 100
+    assert float(metrics["impossible"]) == 0
+    value, metrics = loss(made(), cannot, key=KEY)
+    other = loss(made(), {name: x[1:] for name, x in cannot.items()}, key=KEY)[0]
+    np.testing.assert_allclose(value, other / 2, rtol=1e-5)
+    assert float(metrics["impossible"]) == 0.5

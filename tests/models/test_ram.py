@@ -183,3 +183,8 @@ def test_another_core_and_another_image():
     assert jax.eval_shape(lambda: remembering.look(IMAGES, FIRST, noise=NOISE).states).shape == (4, 3, 12)
     with pytest.raises(InputError, match="8x8x1 came, and the network takes 9x9x1"):
         ram.predict(network(size=9), BATCH)
+
+
+def test_a_single_glimpse_is_of_the_first_place_and_no_policy_is_learned():
+    value, metrics = compiled(lambda nets: ram.loss(nets, BATCH, key=KEY), network(glimpses=1))
+    np.testing.assert_allclose(value, metrics["cross_entropy"], rtol=1e-6)

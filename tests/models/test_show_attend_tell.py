@@ -15,7 +15,7 @@ from seqjax import compat
 from seqjax.models.language.show_attend_tell import Config, build, describe, loss, predict
 from seqjax.nn.image_encoder import EncoderConfig
 from seqjax.nn.split import initialise, merge, split
-from seqjax.ops.tokens import EOS
+from seqjax.ops.tokens import EOS, PAD
 
 KEY = jax.random.key(0)
 TINY = dataclasses.replace(Config.tiny(), attention_layers=2, initial_layers=2, coverage=0.5)
@@ -209,3 +209,11 @@ def test_vgg_reads_fourteen_by_fourteen_places():
     nets = nnx.eval_shape(lambda: build(Config(), nnx.Rngs(0)))
     assert nets["decoder"].shape == (14, 14, 512)
     assert EncoderConfig().layer == "relu5_4"
+
+
+@pytest.mark.parametrize("attention", ["soft", "hard"])
+def test_a_row_without_a_caption_teaches_nothing(attention):
+    nets = make(attention=attention, dropout=0.0)
+    empty = BATCH | {"captions": BATCH["captions"].at[0].set(PAD)}
+    value, _ = call(lambda nets: loss(nets, empty, key=KEY), nets)
+    assert np.isfinite(value)

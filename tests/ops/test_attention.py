@@ -213,3 +213,37 @@ def test_rows_that_are_soft_get_the_expectation_with_its_gradient():
     gradient = jax.grad(lambda z: jnp.sum(jnp.sin(context(z).context)))(logits)
     assert np.abs(gradient[0]).min() > 0
     np.testing.assert_array_equal(gradient[1], 0)
+
+
+def test_nothing_has_no_direction_and_no_gradient():
+    """Zero vectors, seen and hidden, are what padding often is; where they are hidden they change nothing at all."""
+    params, queries = attention.cosine.init(jax.random.key(0), D, D), QUERIES.at[0, 0].set(0)
+    keys, mask = KEYS["cosine"].at[:, 3:].set(0), jnp.arange(S) < 4
+
+    def value(queries, keys):
+        return jnp.sum(jnp.sin(attention.attend(attention.cosine, params, queries, keys, VALUES, mask=seen).context))
+
+    seen = jnp.broadcast_to(mask, (B, T, S))
+    found = jax.grad(value, argnums=(0, 1))(queries, keys)
+    np.testing.assert_array_equal(found[0][0, 0], 0)
+    np.testing.assert_array_equal(found[1][:, 3:], 0)
+    assert np.abs(found[0][1]).min() > 0
+    seen = seen[..., :4]
+    few = jax.grad(lambda q, k: value_of(q, k, seen), argnums=(0, 1))(queries, keys[:, :4])
+    np.testing.assert_allclose(found[0], few[0], atol=1e-6)
+
+
+def value_of(queries, keys, mask):
+    params = attention.cosine.init(jax.random.key(0), D, D)
+    found = attention.attend(attention.cosine, params, queries, keys, VALUES[:, : keys.shape[1]], mask=mask)
+    return jnp.sum(jnp.sin(found.context))
+
+
+def test_cosines_of_large_half_precision_vectors():
+    """Their squares are beyond float16."""
+    q, k = (20 * np.random.default_rng(1).normal(size=(2, 1, 2, 512))).astype(np.float16)
+    params = attention.cosine.init(jax.random.key(0), 512, 512)
+    logits = attention.cosine.logits(params, jnp.asarray(q), attention.cosine.project(params, jnp.asarray(k)))
+    wide = np.float64(q[0]), np.float64(k[0])
+    q, k = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in wide)
+    np.testing.assert_allclose(logits[0], q @ k.T, atol=1e-3)

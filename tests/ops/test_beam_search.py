@@ -196,3 +196,9 @@ def test_caches_follow_their_hypotheses():
 def test_what_cannot_be_is_refused_by_name(options):
     with pytest.raises(InputError, match="beam_search: beams is"):
         beam_search(step, begin(), START, **{"beams": 2, "length": 3, "end": END} | options)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_start_is_one_for_each_row():
+    with pytest.raises(InputError, match=r"start has shape \(\)"):
+        beam_search(step, begin(), 1, beams=2, length=3, end=END)

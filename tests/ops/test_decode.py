@@ -126,6 +126,14 @@ def test_forbidden_tokens_stay_forbidden():
     np.testing.assert_array_equal(found, [1.0, -np.inf, 0.0])
 
 
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("changes", [{"start": 1}, {"length": 0}])
+def test_starts_and_lengths_that_cannot_be(changes):
+    options = {"start": jnp.zeros(2, jnp.int32), "length": 3, "end": 1} | changes
+    with pytest.raises(InputError, match="expected the token that begins each row"):
+        decode.greedy(step, begin(), **options)
+
+
 @pytest.mark.parametrize("options", [{"temperature": 0.0}, {"top_k": 0}, {"top_p": 0.0}, {"top_p": 1.5}])
 def test_what_cannot_be_is_refused_by_name(options):
     with pytest.raises(InputError, match="expected a temperature above 0"):

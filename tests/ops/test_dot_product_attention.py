@@ -297,6 +297,9 @@ def test_parts_of_the_keys_merge_into_all_of_them(case):
     ("options", "message"),
     [
         ({"mask": jnp.ones((B, 3, T, S), bool)}, r"mask has shape \(2, 3, 7, 9\)"),
+        ({"mask": jnp.zeros((T, S))}, "mask has dtype float32; expected booleans"),
+        ({"lengths": 3}, r"lengths has shape \(\); expected \(2,\)"),
+        ({"window": 2}, "window is 2"),
         ({"lengths": jnp.ones(3, jnp.int32)}, r"lengths has shape \(3,\); expected \(2,\)"),
         ({"segments": (jnp.ones((B, T), jnp.int32),) * 2}, r"segments of keys has shape \(2, 7\)"),
         ({"offset": jnp.ones(3, jnp.int32)}, "offset has shape"),
@@ -321,3 +324,32 @@ def test_what_cannot_be_is_refused_by_name(options, message):
 def test_heads_that_do_not_fit_are_refused(shapes):
     with pytest.raises(InputError, match="K divides N"):
         dot_product_attention(*(jnp.zeros(shape) for shape in (*shapes, shapes[1])))
+
+
+@BOTH
+def test_scale_may_be_learned(implementation):
+    """Against a number, and the gradient against a difference of two values."""
+    heads = list(map(jnp.asarray, HEADS))
+
+    def value(scale):
+        found = dot_product_attention(*heads, scale=scale, implementation=implementation)
+        return jnp.sum(jnp.sin(found))
+
+    found, slope = jax.jit(jax.value_and_grad(value))(jnp.float32(0.7))
+    np.testing.assert_allclose(found, value(0.7), rtol=1e-5)
+    np.testing.assert_allclose(slope, (value(0.71) - value(0.69)) / 0.02, rtol=1e-2)
+
+
+@BOTH
+@pytest.mark.parametrize("sizes", [(0, S), (T, 0)], ids=["no query", "no key"])
+def test_of_nothing_come_zeros(sizes, implementation):
+    queries, keys, values = (jnp.asarray(x[:, :n]) for x, n in zip(HEADS, (sizes[0], *[sizes[1]] * 2), strict=True))
+    found = dot_product_attention(queries, keys, values, causal=True, implementation=implementation)
+    np.testing.assert_array_equal(found, np.zeros((B, sizes[0], N, E)))
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_lists_are_arrays():
+    found = dot_product_attention(*map(jnp.asarray, HEADS), lengths=[9, 5])
+    expected = dot_product_attention(*map(jnp.asarray, HEADS), lengths=jnp.array([9, 5]))
+    np.testing.assert_array_equal(found, expected)

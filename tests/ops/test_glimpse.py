@@ -167,8 +167,23 @@ def test_edges_of_a_window():
     np.testing.assert_allclose(glimpse.window_edges(whole, taps=9), [[0, 0, 9, 9]], atol=1e-5)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_what_cannot_be_is_refused_by_name():
     with pytest.raises(InputError, match="size is 0"):
         glimpse.retina(jnp.asarray(IMAGES), jnp.asarray(PLACES), size=0)
     with pytest.raises(InputError, match="taps is 1"):
         glimpse.gaussian_window(jnp.zeros((1, 5)), height=9, width=9, taps=1)
+    with pytest.raises(InputError, match=r"numbers have shape \(1, 4\)"):
+        glimpse.gaussian_window(jnp.zeros((1, 4)), height=9, width=9, taps=3)
+    with pytest.raises(InputError, match=r"images have shape \(1, 9, 9\)"):
+        glimpse.read(jnp.zeros((1, 9, 9)), whole(9), taps=9)
+
+
+def whole(size):
+    return glimpse.gaussian_window(jnp.zeros((1, 5)), height=size, width=size, taps=size)
+
+
+def test_half_precision_places_a_window_to_the_pixel():
+    numbers = jnp.asarray([[0.9921875, 0.0, 0.0, 0.0, 0.0]], jnp.bfloat16)
+    found = glimpse.gaussian_window(numbers, height=300, width=300, taps=5).centre
+    np.testing.assert_allclose(found, [[301 / 2 * 1.9921875 - 1, 149.5]], rtol=1e-6)

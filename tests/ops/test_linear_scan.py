@@ -57,13 +57,6 @@ def assert_close(a, b, tolerance=1e-5):
         np.testing.assert_allclose(*(np.asarray(v, np.complex128) for v in (x, y)), rtol=tolerance, atol=tolerance)
 
 
-@pytest.fixture
-def float64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-
-
 @EACH_METHOD
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("kind", ["real", "complex", "dense"])

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqjax.errors import InputError
 from seqjax.ops import multi_head
 from seqjax.ops.position import alibi_slopes, rotary
 
@@ -132,3 +133,9 @@ def test_start_is_xavier_uniform_over_all_heads_together():
         assert float(kernel.std()) == pytest.approx(bound / np.sqrt(3), rel=0.05)
     assert all((leaf == 0).all() for leaf in params.bias)
     assert multi_head.init(jax.random.key(0), 8, 2, bias=False).bias is None
+
+
+@pytest.mark.parametrize("options", [{"features": 10}, {"features": 8, "key_heads": 3}])
+def test_heads_that_do_not_divide_are_refused(options):
+    with pytest.raises(InputError, match="expected heads that divide"):
+        multi_head.init(jax.random.key(0), **{"heads": 4} | options)

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from seqjax.errors import InputError
 from seqjax.ops import attention, policy
 
 REWARDS = jnp.asarray(np.random.default_rng(0).normal(size=(3, 3)) + 2.0, jnp.float32)
@@ -34,21 +35,30 @@ def expected_reward(theta):
     return total
 
 
+def promised(theta):
+    """What a baseline may know: the expected reward before the first draw, and after each outcome of it."""
+    after = jnp.stack([jax.nn.softmax(second(theta, a)) @ REWARDS[a] for a in range(3)])
+    return jnp.concatenate([expected_reward(theta)[None], after])
+
+
 def surrogate(theta, key, baseline):
-    """The loss of one episode whose draws come from the key."""
+    """The loss of one episode whose draws come from the key; baselines before the first draw and after each outcome."""
     keys = jax.random.split(key)
     one = policy.sample_categorical(theta[0], key=keys[0])
     two = policy.sample_categorical(second(theta, one.chosen), key=keys[1])
-    return policy.score_function(one.log_prob + two.log_prob, REWARDS[one.chosen, two.chosen], baseline)
+    log_probs = jnp.stack([one.log_prob, two.log_prob])
+    reward = jnp.broadcast_to(REWARDS[one.chosen, two.chosen], (2,))
+    return jnp.sum(policy.score_function(log_probs, reward, jnp.stack([baseline[0], baseline[1 + one.chosen]])))
 
 
 @functools.cache
 def estimates():
     """By baseline, gradients of the reward, one for each episode: ``[NUMBER, 4, 3]``."""
-    baselines = {"none": 0.0, "mean reward": expected_reward(THETA), "absurd": -7.0}
+    numbers = {"none": 0.0, "mean reward": expected_reward(THETA), "absurd": -7.0}
+    baselines = {name: jnp.full(4, number) for name, number in numbers.items()} | {"learned": promised(THETA)}
     of_keys = jax.vmap(jax.grad(surrogate), in_axes=(None, 0, None))
     gradients = jax.jit(jax.vmap(of_keys, in_axes=(None, None, 0)))(
-        THETA, jax.random.split(jax.random.key(0), NUMBER), jnp.asarray(list(baselines.values()))
+        THETA, jax.random.split(jax.random.key(0), NUMBER), jnp.stack(list(baselines.values()))
     )
     return dict(zip(baselines, -np.asarray(gradients, np.float64), strict=True))
 
@@ -58,7 +68,7 @@ def within(samples, exact):
     return (error < 5 * samples.std(axis=0) / np.sqrt(len(samples)) + 1e-6).all()
 
 
-@pytest.mark.parametrize("name", ["none", "mean reward", "absurd"])
+@pytest.mark.parametrize("name", ["none", "mean reward", "absurd", "learned"])
 def test_mean_of_estimates_is_the_gradient_of_the_expectation_whatever_the_baseline(name):
     assert within(estimates()[name], np.asarray(jax.grad(expected_reward)(THETA)))
 
@@ -66,6 +76,7 @@ def test_mean_of_estimates_is_the_gradient_of_the_expectation_whatever_the_basel
 def test_baseline_reduces_the_variance_and_an_absurd_one_does_not():
     spread = {name: samples.var(axis=0).sum() for name, samples in estimates().items()}
     assert spread["mean reward"] < 0.35 * spread["none"] < 0.35 * spread["absurd"]
+    assert spread["learned"] < spread["mean reward"]
 
 
 def test_gradients_summed_over_all_outcomes_are_exact_for_any_baseline():
@@ -186,6 +197,31 @@ def test_entropy_bonus_pulls_towards_even_choices():
     found = jax.grad(lambda z: policy.sample_categorical(z, key=None).entropy)(jnp.asarray(z, jnp.float32))
     np.testing.assert_allclose(found, numeric, rtol=1e-4, atol=1e-6)
     assert found[0] < 0 < found[2]
+
+
+def test_what_is_forbidden_by_an_infinite_logit_is_as_if_masked():
+    """In draw, entropy and gradient."""
+    logits, mask = jnp.asarray([1.0, -jnp.inf, 0.5]), jnp.asarray([True, False, True])
+
+    def values(logits, **options):
+        choice = policy.sample_categorical(logits, key=jax.random.key(1), **options)
+        return choice.entropy + 2 * choice.log_prob
+
+    found, expected = (
+        jax.value_and_grad(functools.partial(values, **options))(z)
+        for z, options in ((logits, {}), (jnp.where(mask, logits, 0.0), {"mask": mask}))
+    )
+    np.testing.assert_allclose(found[0], expected[0], rtol=1e-6)
+    np.testing.assert_allclose(found[1], expected[1], rtol=1e-6)
+
+
+def test_a_deviation_may_be_learned():
+    """Oracle: the derivative of log N in σ, ``Σ (z² - 1) / σ`` with ``z = (x - μ) / σ``."""
+    x, mean, sigma = jnp.asarray([0.3, -1.0]), jnp.asarray([0.1, 0.4]), jnp.asarray(0.5)
+    found = jax.jit(jax.grad(lambda s: policy.gaussian_log_prob(x, mean, deviation=s)))(sigma)
+    np.testing.assert_allclose(found, np.sum(((np.asarray(x) - mean) / 0.5) ** 2 - 1) / 0.5, rtol=1e-5)
+    with pytest.raises(InputError, match="deviation is 0"):
+        policy.gaussian_log_prob(x, mean, deviation=0.0)
 
 
 @pytest.mark.usefixtures("unchecked")

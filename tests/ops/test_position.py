@@ -96,3 +96,12 @@ def test_what_cannot_be_is_refused_by_name():
     ):
         with pytest.raises(InputError, match="expected a multiple of"):
             call()
+    with pytest.raises(InputError, match="heads is 0"):
+        position.alibi_slopes(0)
+
+
+@pytest.mark.usefixtures("float64")
+def test_rotation_is_exact_in_double_precision():
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 3, 1, 8)))
+    turned = position.rotary(x, jnp.arange(3) + 1000)
+    np.testing.assert_allclose(jnp.linalg.norm(turned, axis=-1), jnp.linalg.norm(x, axis=-1), rtol=1e-14)

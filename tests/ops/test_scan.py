@@ -151,13 +151,6 @@ def test_other_lengths_do_not_recompile():
     assert run._cache_size() == 1
 
 
-@pytest.fixture
-def float64():
-    jax.config.update("jax_enable_x64", True)
-    yield
-    jax.config.update("jax_enable_x64", False)
-
-
 @EVERYTHING
 @pytest.mark.parametrize("space", [(), (3, 3)])
 def test_gradient_against_finite_differences(space, weight_gradient, float64):

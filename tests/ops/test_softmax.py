@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from scipy.special import log_softmax, softmax
 
+from seqjax.errors import InputError
 from seqjax.ops.softmax import LOWEST, masked_log_softmax, masked_softmax
 
 LOGITS = np.float32(3 * np.random.default_rng(0).normal(size=(3, 4, 6)))
@@ -42,3 +44,15 @@ def test_rows_in_which_nothing_counts_have_no_gradient_and_no_nan():
         assert np.isfinite(gradient).all()
         np.testing.assert_array_equal(np.asarray(gradient)[~MASK], 0)
         assert np.abs(np.asarray(gradient)[MASK]).max() > 0.1
+
+
+def test_what_counts_for_nothing_is_finite_in_half_precision():
+    found = masked_log_softmax(jnp.asarray(LOGITS, jnp.float16), jnp.asarray(MASK))
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("mask", [MASK[0], MASK[:, :, :3], np.float32(MASK)], ids=["rank", "size", "dtype"])
+def test_masks_that_would_be_read_otherwise_are_refused(mask):
+    with jax.numpy_rank_promotion("allow"), pytest.raises(InputError, match=f"mask has shape .*{mask.dtype}"):
+        masked_softmax(jnp.asarray(LOGITS), jnp.asarray(mask))

@@ -94,6 +94,9 @@ def loss(
 ) -> tuple[Float[Array, ""], dict[str, Array]]:
     """``-log P(labels)``, mean over the batch.
 
+    Labels that cannot be said in their frames, one for each and one more between two of the same, count as 0 and teach
+    nothing; ``impossible`` is the share of such rows.
+
     Args:
       nets: of `build`.
       batch: ``features`` [B, T, F], of which ``length`` [B] frames count, and ``labels`` [B, U], then zeros.
@@ -102,7 +105,10 @@ def loss(
     logits = nets["recogniser"](batch["features"], batch["length"], key=key).astype(jnp.float32)
     past = (jnp.arange(logits.shape[1])[None] >= batch["length"][:, None]).astype(jnp.float32)
     costs = optax.ctc_loss(logits, past, batch["labels"], (batch["labels"] == BLANK).astype(jnp.float32))
-    return jnp.mean(costs), {}
+    labels, said = batch["labels"], batch["labels"] != BLANK
+    again = said[:, 1:] & (labels[:, 1:] == labels[:, :-1])
+    impossible = jnp.sum(said, axis=1) + jnp.sum(again, axis=1) > batch["length"]
+    return jnp.mean(jnp.where(impossible, jnp.zeros_like(costs), costs)), {"impossible": jnp.mean(impossible)}
 
 
 def predict(nets: dict[str, Recogniser], batch: dict[str, Array]) -> Int[Array, "B L"]:

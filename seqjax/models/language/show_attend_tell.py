@@ -340,7 +340,7 @@ def loss(nets: Nets, batch: Batch, *, key: PRNGKeyArray) -> tuple[Float[Array, "
     config, ids = decoder.config, batch["captions"]
     logits, found = decoder(decoder.encode(nets["encoder"](batch["image"])), ids[:, :-1], key=key)
     costs, counts = tokens.token_cross_entropy(logits, ids[:, 1:]), tokens.real(ids[:, 1:]).astype(jnp.float32)
-    nll, lengths = jnp.sum(costs, axis=1), jnp.sum(counts, axis=1)
+    nll, lengths = jnp.sum(costs, axis=1), jnp.maximum(jnp.sum(counts, axis=1), 1)
     target = lengths / found.weights.shape[-1] if config.coverage_target == "even" else 1.0
     weights = found.weights.astype(jnp.float32) * counts[..., None]
     coverage = jnp.mean(attend.coverage_penalty(weights, target=target))

@@ -195,7 +195,7 @@ def loss(nets: Nets, batch: Batch, *, key: PRNGKeyArray) -> tuple[Float[Array, "
     entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
     reward = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
     metrics = {"cross_entropy": jnp.mean(entropy), "reward": jnp.mean(reward)}
-    if config.random:
+    if config.random or config.glimpses == 1:  # no place is chosen
         return metrics["cross_entropy"], metrics
     log_prob = gaussian_log_prob(path.places[:, 1:], path.means[:, :-1], deviation=config.deviation)
     rewards, baseline = jnp.broadcast_to(reward[:, None], log_prob.shape), net.expect(path)
