@@ -122,7 +122,8 @@ def write_comparison(found: Found, figure: np.ndarray, *, workdir: str, title: s
     """Print a table, and leave ``comparison.json`` and ``comparison.png`` in ``workdir``.
 
     Args:
-      found: figures by baseline and model; those of the last are the table's columns, lists are left out there.
+      found: figures by baseline and model. A table has those that share any with the first, a second one the others;
+        the columns are the figures of its last, lists are left out.
       figure: the picture.
       workdir: where both are put.
       title: of the table.
@@ -131,7 +132,11 @@ def write_comparison(found: Found, figure: np.ndarray, *, workdir: str, title: s
     content = {name: to_json(figures) for name, figures in found.items()}
     replace_file(place / "comparison.json", (json.dumps(content, indent=2) + "\n").encode())
     write_png(place / "comparison.png", figure)
-    show(_tabulate(title, found))
+    first, *_ = found.values()
+    apart = {name: figures for name, figures in found.items() if not first.keys() & figures.keys()}
+    show(_tabulate(title, {name: figures for name, figures in found.items() if name not in apart}))
+    if apart:
+        show(_tabulate("", apart))
     show(f"{place / 'comparison.png'}")
 
 
