@@ -109,8 +109,9 @@ def test_other_figures_elsewhere_have_a_table_of_their_own(tmp_path):
     report = write(tmp_path, elsewhere={"ranked": ranked, "night": night}, higher_is_better=("psnr", "ssim", "r1"))
     lines = [re.split(r"  +", line) for line in shown(report) if line]
     assert lines[7] == ["model, night", "64"]
-    assert lines[8] == ["", "r1 ↑"]
-    assert lines[10:12] == [["model, ranked", "0.75"], ["copy, ranked", "0.5"]]
+    assert lines[8] == ["ranked", "model", "copy"]
+    assert lines[10] == ["r1 ↑", "0.75", "0.5"]
+    assert lines[11][0].startswith("1000 steps")
 
 
 def test_better_is_positive_and_an_exact_baseline_has_no_ratio(tmp_path):
