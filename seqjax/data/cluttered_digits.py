@@ -68,14 +68,15 @@ NAMED: dict[str, dict[str, Any]] = {
     "translated_100": {"size": 100},
     "cluttered_100": {"size": 100, "pieces": 4},
     "translated_24": {"size": 24, "digit_size": 8},
+    "cluttered_32": {"size": 32, "digit_size": 8, "pieces": 4, "piece": 4},
     "binary_16": {"size": 16, "digit_size": 8, "binary": True},
     "mnist_translated_60": {"digits": "mnist", "train": 60_000, "test": 10_000},
     "mnist_cluttered_60": {"digits": "mnist", "pieces": 4, "train": 60_000, "test": 10_000},
     "mnist_cluttered_100": {"digits": "mnist", "size": 100, "pieces": 4, "train": 60_000, "test": 10_000},
     "tiny": {"size": 24, "digit_size": 8, "pieces": 2, "piece": 3, "train": 64, "test": 16},
 }
-"""Configurations by name: sizes of the paper; small ones for quick runs, plain and binary; those of MNIST's digits; and
-a few images for tests."""
+"""Configurations by name: sizes of the paper; small ones for quick runs, plain, cluttered and binary; those of MNIST's
+digits; and a few images for tests."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
