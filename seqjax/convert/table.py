@@ -119,7 +119,7 @@ def _map(function: Callable[[str, Any], Any], tree: Any) -> Any:
 
 
 def _name(path: Any) -> str:
-    return ".".join(str(getattr(key, "key", getattr(key, "idx", key))) for key in path)
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _listed(names: list[str], most: int = 12) -> str:

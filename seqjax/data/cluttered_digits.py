@@ -69,6 +69,7 @@ NAMED: dict[str, dict[str, Any]] = {
     "cluttered_100": {"size": 100, "pieces": 4},
     "translated_24": {"size": 24, "digit_size": 8},
     "cluttered_24": {"size": 24, "digit_size": 8, "pieces": 4, "piece": 3},
+    "cluttered_32": {"size": 32, "digit_size": 8, "pieces": 4, "piece": 4},
     "binary_16": {"size": 16, "digit_size": 8, "binary": True},
     "mnist_translated_60": {"digits": "mnist", "train": 60_000, "test": 10_000},
     "mnist_cluttered_60": {"digits": "mnist", "pieces": 4, "train": 60_000, "test": 10_000},

@@ -69,6 +69,9 @@ class Experiment(NamedTuple):
     elsewhere: Mapping[str, Evaluation] = MappingProxyType({})
     """Further sets on which the networks and the baselines are measured after training, by name, such as one of what
     training does not show."""
+    warm_start: Callable[[Nets], Nets] | None = None
+    """What a run begins with, made of the networks with fresh parameters and of the same structure, such as parameters
+    of another run. Not called where the run is continued."""
     sources: Collection[Any] = ()
     """What the records come from; the damaged ones that a source knows of (its ``damaged``) stand in the report."""
 
@@ -99,6 +102,7 @@ def run_experiment(config: Settings, prepare: Callable[[], Experiment]) -> None:
             config=to_dict(config),
             evaluation=experiment.evaluation,
             sampling=experiment.sampling,
+            warm_start=experiment.warm_start,
         )
         baselines = experiment.baselines()
         figures = {name: measure(experiment.evaluation, predict) for name, predict in baselines.items()}

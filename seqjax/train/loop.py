@@ -99,6 +99,7 @@ def fit(
     config: Mapping[str, Any],
     evaluation: Evaluation | None = None,
     sampling: Sampling | None = None,
+    warm_start: Callable[[Nets], Nets] | None = None,
 ) -> Fit:
     """Train to the last step of ``loop``, from the newest checkpoint in ``workdir`` if there is one.
 
@@ -116,6 +117,8 @@ def fit(
       config: the run's configuration as JSON, stored in each checkpoint.
       evaluation: what to measure.
       sampling: what to draw.
+      warm_start: what the first step begins with instead, given the networks of ``build`` and of their structure; not
+        called where there is a checkpoint.
 
     Raises:
       Diverged: a metric of some step is not finite; the checkpoint before that step stays the newest.
@@ -124,9 +127,9 @@ def fit(
     """
     _check(loop)
     began, mesh = time.monotonic(), make_mesh()
-    nets = initialise(build, seed)
+    nets, key = initialise(build, seed), jax.random.fold_in(jax.random.key(seed), 1)
     graphs = split(nets).graphs
-    state = learner.init(nets, jax.random.fold_in(jax.random.key(seed), 1))
+    state = learner.init(nets, key)
     evaluate = evaluation and compile_evaluation(evaluation, graphs, mesh, dtype=loop.dtype)
     sample = sampling and compile_sampling(sampling, graphs, dtype=loop.dtype)
     calls = loop.steps_per_call
@@ -139,6 +142,7 @@ def fit(
     with contextlib.ExitStack() as stack:
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints", keep=loop.keep))
         start, state, spent = _begin(checkpoints, state, mesh, places)
+        state = state if warm_start is None or start else place(learner.init(warm_start(nets), key), places)
         lead = jax.process_index() == 0
         logs = stack.enter_context(Logs(workdir, resume_step=start, active=lead))
         progress = stack.enter_context(Progress(loop.steps, start=start, active=lead))

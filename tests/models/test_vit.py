@@ -145,6 +145,31 @@ def test_a_new_head_for_other_classes():
     assert count(tuned) == count(vit.build(dataclasses.replace(TINY, classes=3), nnx.Rngs(0)))
 
 
+def test_fine_tuning_has_options_of_its_own():
+    """Dropout of the new configuration, not of the one that was trained."""
+    tuned = vit.resized(network(), dataclasses.replace(TINY, dropout=0.5), nnx.Rngs(3))
+    assert tuned["classifier"].blocks[0].config.dropout == 0.5
+    plain = vit.resized(network(dropout=0.5), TINY, nnx.Rngs(3))
+    tokens = [split(nets).params["classifier"]["blocks"][0] for nets in (tuned, plain, network())]
+    for other in tokens[1:]:
+        jax.tree.map(np.testing.assert_array_equal, tokens[0], other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"heads": 4, "hidden": 8}, "heads=2, hidden=16 came, expected heads=4, hidden=8"),
+        ({"classifier": "gap"}, "classifier='token' came, expected classifier='gap'"),
+        ({"positions": "sincos2d"}, "positions='learned' came"),
+        ({"patch": 2}, "patch=4 came"),
+        ({"representation": 5}, "config.representation: 5 came; expected 0"),
+    ],
+)
+def test_what_fine_tuning_cannot_change_is_refused(changes, named):
+    with pytest.raises(InputError, match=named):
+        vit.resized(network(), dataclasses.replace(TINY, **changes), nnx.Rngs(3))
+
+
 def test_mixed_images_have_mixed_targets():
     images = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 2, 1)), jnp.float32)
     shares, mixup = [], jax.jit(functools.partial(vit.mixup, alpha=0.2))

@@ -1,9 +1,9 @@
 """The published sets of presets, opened by the recipes' own code: the features are those that TFDS's builders declare,
 what is in them is made here. Networks are not built.
 
-Shapes of batches follow from the papers' sizes, batch size apart: images of VGG and ViT-S/16 have 224 pixels; a caption
-has at most 20 words, with BOS and EOS in 21 and 22 places; sentences of 6 words fill, with BOS and EOS, the smallest
-bucket.
+Shapes of batches follow from the papers' sizes, batch size apart: images of VGG and ViT-S/16 have 224 pixels, those on
+which ViT-B/16 is fine-tuned 384; a caption has at most 20 words, with BOS and EOS in 21 and 22 places; sentences of 6
+words fill, with BOS and EOS, the smallest bucket.
 """
 
 import dataclasses
@@ -51,6 +51,8 @@ PRESETS = {
     ("language.transformer", "big"): {"source": (2, 16), "target": (2, 16)},
     ("recognition.vit", "paper"): COLOUR | {"label": (2,)},
     ("recognition.vit", "cifar10"): TINY | {"label": (2,)},
+    ("recognition.vit", "finetune_cifar10"): {"image": (2, 384, 384, 3), "label": (2,)},
+    ("recognition.vit", "finetune_imagenet"): {"image": (2, 384, 384, 3), "label": (2,)},
     ("recognition.ram", "mnist"): DIGITS | {"label": (2,)},
     ("recognition.ram", "paper"): {"image": (2, 60, 60, 1), "label": (2,)},
     ("recognition.ram", "translated_60"): {"image": (2, 60, 60, 1), "label": (2,)},

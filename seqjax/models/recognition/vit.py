@@ -12,7 +12,7 @@ attends to. The defaults are ViT-B/16 of the paper; ``SIZES`` has the others. An
 is taken too, its learned codes bilinearly resized; ``resized`` keeps such codes, to be trained on.
 
 Departures: biases of the inner networks start at 0 (there N(0, 10⁻⁶)); codes of the second paper are added at the same
-point, and its augmentation of training images by RandAugment is left out.
+point. Published weights: `seqjax.convert.vit`.
 """
 
 import dataclasses
@@ -27,6 +27,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from seqjax import compat
 from seqjax.errors import InputError
+from seqjax.nn.split import merge, split
 from seqjax.nn.transformer import BlockConfig, EncoderBlock, FeedForward, layer_norm
 from seqjax.ops import multi_head
 from seqjax.ops.compose import dropped
@@ -229,6 +230,10 @@ def build(config: Config, rngs: nnx.Rngs) -> dict[str, VisionTransformer]:
     return {"classifier": VisionTransformer(config, rngs=rngs)}
 
 
+KEPT = ("channels", "patch", "features", "layers", "heads", "hidden", "classifier", "positions", "activation")
+"""What fine-tuning does not change."""
+
+
 def resized(nets: Nets, config: Config, rngs: nnx.Rngs) -> dict[str, VisionTransformer]:
     """Networks for fine-tuning: parameters of others, learned codes resized to ``config.size``, a new head at zero.
 
@@ -236,15 +241,30 @@ def resized(nets: Nets, config: Config, rngs: nnx.Rngs) -> dict[str, VisionTrans
 
     Args:
       nets: trained networks, of another image size or other classes.
-      config: what is to be trained; of the same blocks.
+      config: what is to be trained; of the same blocks, without a layer before the head.
       rngs: for what is new.
+
+    Raises:
+      InputError: other patches, blocks or codes, or another classifier.
     """
-    old, net = nets["classifier"], VisionTransformer(dataclasses.replace(config, representation=0), rngs=rngs)
-    for name in ("patches", "token", "token_position", "blocks", "norm", "probe"):
-        setattr(net, name, getattr(old, name))
-    if net.positions is not None:
-        net.positions = nnx.Param(resize_positions(old.positions[...], *net.positions.shape[:2]))
-    return {"classifier": net}
+    old = nets["classifier"].config
+    if wrong := [name for name in KEPT if getattr(old, name) != getattr(config, name)]:
+        came, expected = (", ".join(f"{name}={getattr(c, name)!r}" for name in wrong) for c in (old, config))
+        raise InputError(
+            f"nets: networks with {came} came, expected {expected}: fine-tuning changes the size of the images and the "
+            "classes alone. Set model to what came, or begin with other networks."
+        )
+    if config.representation:
+        raise InputError(
+            f"config.representation: {config.representation} came; expected 0, for fine-tuning has no such layer."
+        )
+    graphs, params, rest = split(build(config, rngs))
+    new, trained = params["classifier"], split(nets).params["classifier"]
+    for name in new.keys() - {"head", "positions"}:
+        new[name] = trained[name]
+    if "positions" in new:
+        new["positions"] = resize_positions(trained["positions"], *new["positions"].shape[:2])
+    return merge(graphs, params, rest)  # type: ignore[return-value]
 
 
 def loss(nets: Nets, batch: Batch, *, key: PRNGKeyArray) -> tuple[Float[Array, ""], dict[str, Array]]:
