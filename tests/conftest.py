@@ -3,6 +3,7 @@
 What is compiled here runs a few times on a few numbers, so it is compiled quickly rather than well.
 """
 
+import gc
 import importlib.metadata
 import os
 import re
@@ -28,6 +29,8 @@ import jaxtyping
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+# Tracing makes objects by the million, few of them garbage: by default much of the time is spent looking.
+gc.set_threshold(20_000, 20)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -48,6 +51,12 @@ def _forget():
     """What one file has traced and compiled is in the way of the next: gigabytes, at the end."""
     yield
     jax.clear_caches()
+
+
+def pytest_collection_finish():
+    """What is imported stays: it need not be looked through each time that garbage is collected."""
+    gc.collect()
+    gc.freeze()
 
 
 class Together(LoadScopeScheduling):
