@@ -60,12 +60,12 @@ def pytest_collection_finish():
 
 
 class Together(LoadScopeScheduling):
-    """A file's tests share what they have made, and so a worker; those of a recipe or a system, which is trained once,
-    share one of their own."""
+    """A file's tests share what they have made, and so a worker; those of a recipe or a system, which is compiled and
+    trained once, share one of their own, whatever their file."""
 
     def _split_scope(self, nodeid: str) -> str:
         trained = re.search(r"\[(?:experiments\.)?([a-z]+[./][a-z_0-9]+)\b", nodeid)
-        return nodeid.partition("::")[0] + (trained[1] if trained else "")
+        return trained[1] if trained else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config, log):
