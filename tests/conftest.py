@@ -3,6 +3,7 @@
 What is compiled here runs a few times on a few numbers, so it is compiled quickly rather than well.
 """
 
+import gc
 import importlib.metadata
 import os
 import re
@@ -28,6 +29,8 @@ import jaxtyping
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
+# Tracing makes objects by the million, few of them garbage: by default much of the time is spent looking.
+gc.set_threshold(20_000, 20)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -58,13 +61,19 @@ def _forget():
     jax.clear_caches()
 
 
+def pytest_collection_finish():
+    """What is imported stays: it need not be looked through each time that garbage is collected."""
+    gc.collect()
+    gc.freeze()
+
+
 class Together(LoadScopeScheduling):
-    """A file's tests share what they have made, and so a worker; those of a recipe or a system, which is trained once,
-    share one of their own."""
+    """A file's tests share what they have made, and so a worker; those of a recipe or a system, which is compiled and
+    trained once, share one of their own, whatever their file."""
 
     def _split_scope(self, nodeid: str) -> str:
         trained = re.search(r"\[(?:experiments\.)?([a-z]+[./][a-z_0-9]+)\b", nodeid)
-        return nodeid.partition("::")[0] + (trained[1] if trained else "")
+        return trained[1] if trained else nodeid.partition("::")[0]
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -10,36 +10,14 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
-from laws.systems import SYSTEMS, batches
+from laws.programs import program, traced
+from laws.systems import SYSTEMS
 
 import seqjax.models
-from seqjax.nn.split import count, initialise, split
+from seqjax.nn.split import count
 from seqjax.train.config import from_dict, to_dict
-from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
-from seqjax.train.step import Player, alternate
 
 NAMES = pytest.mark.parametrize("name", SYSTEMS)
-
-
-def tiny(name):
-    system = SYSTEMS[name]
-    config = system.module.Config.tiny()
-    return system, config, initialise(functools.partial(system.module.build, config), 0)
-
-
-@functools.cache
-def trained(name, devices=1, parallel="jit", dtype=None, alone=None):
-    """A first state, batches, and the compiled step, of all players or of one, which several laws run."""
-    system, config, nets = tiny(name)
-    tx = optax.adam(2e-2)
-    playing = {player: own for player, own in system.losses.items() if alone in (None, player)}
-    players = {player: Player(getattr(system.module, player), own, tx) for player, own in playing.items()}
-    learn, mesh = alternate(players), make_mesh(jax.devices()[:devices])
-    step = compile_step(learn, split(nets).graphs, mesh, parallel, dtype=dtype)
-    state = learn.init(nets, jax.random.key(0))
-    # The step is given its state: each law begins with a copy.
-    given = [shard_batch(batch, mesh) for batch in batches(name, config, 8, 3)]
-    return lambda: replicate(jax.tree.map(jnp.copy, state), mesh), given, step
 
 
 def test_every_system_is_here():
@@ -59,7 +37,7 @@ def test_parameter_counts_are_the_published_ones(name):
 @NAMES
 def test_every_parameter_gets_gradient(name):
     """Seen in Adam's mean of it, after two steps, since parameters that start at zero can hide the ones behind them."""
-    begin, (batch, *_), step = trained(name)
+    begin, (batch, *_), step = program(name)
     state, _ = step(begin(), batch)
     state, _ = step(state, batch)
     for player, networks in SYSTEMS[name].losses.items():
@@ -73,8 +51,8 @@ def test_every_parameter_gets_gradient(name):
 def test_one_batch_is_overfitted(name):
     """By one player, while the others stay as they are."""
     system = SYSTEMS[name]
-    alone = system.falls.split("/")[0] if len(system.losses) > 1 else None
-    begin, (batch, *_), step = trained(name, alone=alone)
+    alone = system.falls.split("/")[0] if len(system.losses) > 1 else ""
+    begin, (batch, *_), step = program(name, alone=alone)
     state, falling = begin(), []
     for _ in range(system.by_heart):
         state, metrics = step(state, batch)
@@ -88,8 +66,7 @@ def test_one_batch_is_overfitted(name):
 def test_four_devices_train_as_one(name, parallel):
     """For three steps; for two where players make a game of it, in which the smallest difference grows."""
     curves, steps = [], 3 if len(SYSTEMS[name].losses) == 1 else 2
-    for devices in (1, 4):
-        begin, given, step = trained(name, devices, parallel if devices > 1 else "jit")
+    for begin, given, step in (program(name), program(name, 4, parallel)):
         state, curve = begin(), []
         for batch in given[:steps]:
             state, metrics = step(state, batch)
@@ -103,16 +80,16 @@ def test_networks_that_compute_in_bfloat16_learn_the_same(name):
     """On one batch every loss begins within 1 % of the float32 one, and the gradient of every player in its direction.
 
     Then each loss stays within 5 % of its beginning for forty steps. Not where players make a game of it, or the
-    network chooses: there the smallest difference grows. Compiled as for a user: as the other tests are, every single
-    operation would round.
+    network chooses: there the smallest difference grows. In bfloat16 compiled as for a user: as the other tests are,
+    every single operation would round.
     """
     system, curves, gradients = SYSTEMS[name], {}, {}
-    for dtype in (None, jnp.bfloat16):
-        begin, (batch, *_), step = trained(name, dtype=dtype)
-        program = step.lower(begin(), batch).compile(compiler_options={"xla_backend_optimization_level": 1})
+    mixed = traced(name, dtype=jnp.bfloat16)
+    quick = mixed.step.lower().compile(compiler_options={"xla_backend_optimization_level": 1})
+    for dtype, (begin, (batch, *_), step) in {None: program(name), jnp.bfloat16: mixed._replace(step=quick)}.items():
         state, curve = begin(), []
         for k in range(1 if system.chosen or len(system.losses) > 1 else 40):
-            state, metrics = program(state, batch)
+            state, metrics = step(state, batch)
             curve.append([metrics[f"{loss}/loss"] for loss in system.losses])
             if k == 0:  # after one step Adam's mean is a tenth of the gradient
                 means = [optax.tree.get(state.opt[player], "mu") for player in system.losses]
@@ -125,7 +102,7 @@ def test_networks_that_compute_in_bfloat16_learn_the_same(name):
     assert min(cos) >= 0.98
     assert error[0].max() <= 0.01
     assert error.max() <= 0.05
-    half, full = products(jax.make_jaxpr(step)(begin(), batch).jaxpr)
+    half, full = products(mixed.step.jaxpr.jaxpr)
     assert half > full
 
 

@@ -1,6 +1,7 @@
 """The LSTM composite model beyond the laws that every system joins (``tests/laws``)."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -124,7 +125,10 @@ def test_each_decoder_is_trained_by_its_own_part_alone():
     graphs, params, rest = split(networks())
 
     def part(name):
-        return jax.grad(lambda p: system.loss(merge(graphs, p, rest), {"video": clip()}, key=KEY)[1][name])(params)
+        def value(params):
+            return system.loss(merge(graphs, params, rest), {"video": clip()}, key=KEY)[1][name]
+
+        return jax.jit(jax.grad(value))(params)
 
     for name, other in (system.DECODERS, system.DECODERS[::-1]):
         gradients = part(name)
@@ -179,8 +183,8 @@ def test_true_frames_are_as_frequent_as_asked_for():
     video = {"video": clip()}
     losses = {}
     for share in (0.0, 0.5, 1.0):
-        nets = networks(true_frames=share)
-        losses[share] = [system.loss(nets, video, key=jax.random.key(seed))[0] for seed in range(3)]
+        loss = jax.jit(functools.partial(system.loss, networks(true_frames=share), video))
+        losses[share] = [loss(key=jax.random.key(seed))[0] for seed in range(3)]
     free = system.predict(networks(), video)
     truth = system.sequences(TINY, video)
     expected = sum(

@@ -25,26 +25,33 @@ def made(**options):
     return initialise(functools.partial(build, Config(**(SMALL | options))), 0)
 
 
+@functools.cache
+def compiled(**options):
+    """The loss of a batch and a key."""
+    return jax.jit(functools.partial(loss, made(**options)))
+
+
 def test_padding_changes_nothing():
-    nets = made(layers=2)
-    value, _ = loss(nets, BATCH, key=KEY)
+    loss = compiled(layers=2)
+    value, _ = loss(BATCH, key=KEY)
     filled = BATCH | {"features": BATCH["features"].at[1, 4:].set(9.0)}
-    np.testing.assert_allclose(loss(nets, filled, key=KEY)[0], value, rtol=1e-5)
+    np.testing.assert_allclose(loss(filled, key=KEY)[0], value, rtol=1e-5)
     rows = [{name: x[i : i + 1] for name, x in BATCH.items()} for i in range(2)]
     rows[1] |= {"features": rows[1]["features"][:, :4], "labels": rows[1]["labels"][:, :1]}
-    np.testing.assert_allclose(np.mean([loss(nets, row, key=KEY)[0] for row in rows]), value, rtol=1e-5)
+    np.testing.assert_allclose(np.mean([loss(row, key=KEY)[0] for row in rows]), value, rtol=1e-5)
 
 
 def test_noise_by_key_and_in_training_alone():
     quiet, noisy = made(), made(noise=0.6)
     np.testing.assert_array_equal(probabilities(noisy, BATCH), probabilities(quiet, BATCH))
-    once, again, other = (float(loss(noisy, BATCH, key=jax.random.key(i))[0]) for i in (0, 0, 1))
+    once, again, other = (float(compiled(noise=0.6)(BATCH, key=jax.random.key(i))[0]) for i in (0, 0, 1))
     assert once == again != other
-    value = float(loss(quiet, BATCH, key=KEY)[0])
+    value = float(compiled()(BATCH, key=KEY)[0])
     assert value != once
-    assert value == float(loss(quiet, BATCH, key=jax.random.key(1))[0])
-    assert float(loss(made(dropout=0.5), BATCH, key=KEY)[0]) == pytest.approx(value)  # of a first layer's input: none
-    assert float(loss(made(layers=2, dropout=0.5), BATCH, key=KEY)[0]) != float(loss(made(layers=2), BATCH, key=KEY)[0])
+    assert value == float(compiled()(BATCH, key=jax.random.key(1))[0])
+    dropping, (deep, _) = compiled(dropout=0.5), compiled(layers=2)(BATCH, key=KEY)
+    assert float(dropping(BATCH, key=KEY)[0]) == pytest.approx(value)  # of a first layer's input: none
+    assert float(compiled(layers=2, dropout=0.5)(BATCH, key=KEY)[0]) != float(deep)
 
 
 def test_what_is_written_is_what_the_decoders_say():

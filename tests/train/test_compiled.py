@@ -3,7 +3,6 @@
 Read from the program that XLA made for four devices. On this backend its pass that combines all-reduces runs.
 """
 
-import functools
 import math
 import re
 from typing import NamedTuple
@@ -13,12 +12,12 @@ import numpy as np
 import optax
 import pytest
 from flax import nnx
+from laws.programs import program
 from laws.systems import SYSTEMS
 
-from seqjax.nn.split import initialise, split
-from seqjax.train.mesh import compile_step, make_mesh, place, shard_batch
-from seqjax.train.sharding import state_shardings
-from seqjax.train.step import Player, alternate, minimise, repeat
+from seqjax.nn.split import split
+from seqjax.train.mesh import compile_step, make_mesh, replicate, shard_batch
+from seqjax.train.step import minimise, repeat
 
 # Where examples act on one another, as by batch statistics or a history, more has to be exchanged.
 NAMES = pytest.mark.parametrize("name", [name for name, system in SYSTEMS.items() if system.by_parts])
@@ -45,34 +44,18 @@ def collectives(text):
     return found
 
 
-def compiled(learner, nets, batch, parallel, inner_steps=1, shard=()):
-    mesh, state = make_mesh(), learner.init(nets, jax.random.key(0))
-    shardings = state_shardings(state, mesh, shard)
-    state = place(state, shardings)
-    learner = repeat(learner, inner_steps) if inner_steps > 1 else learner
-    step = compile_step(learner, split(nets).graphs, mesh, parallel, inner_steps=inner_steps, shardings=shardings)
-    return state, step.lower(state, shard_batch(batch, mesh, inner_steps=inner_steps)).compile()
-
-
-@functools.cache
-def system(name, parallel, split_up=False):
-    """The state, with averages of every network, and the compiled step of the tiny configuration."""
-    module, losses, batch = SYSTEMS[name].module, SYSTEMS[name].losses, SYSTEMS[name].batch
-    config = module.Config.tiny()
-    nets = initialise(functools.partial(module.build, config), 0)
-    players = {player: Player(getattr(module, player), trained, optax.adam(1e-2)) for player, trained in losses.items()}
-    leaves = jax.tree_util.tree_leaves_with_path(split(nets).params) if split_up else ()
-    paths = [jax.tree_util.keystr(p, simple=True, separator="/") for p, x in leaves if any(n % 4 == 0 for n in x.shape)]
-    learner = alternate(players, ema=dict.fromkeys(nets, 0.9))
-    return compiled(learner, nets, batch(config, 8), parallel, shard=[f"^{re.escape(path)}$" for path in paths])
+def system(name, parallel, in_parts=False):
+    """The state and the compiled step on four devices."""
+    begin, _, step = program(name, 4, parallel, in_parts=in_parts)
+    return begin(), step
 
 
 def size(tree):
     return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
 
 
-@NAMES
 @PARALLEL
+@NAMES
 def test_the_state_is_updated_in_place(name, parallel):
     """Every leaf of the new state is written where the old one was, and no array of the old one is copied before."""
     state, program = system(name, parallel)
@@ -121,7 +104,7 @@ def test_a_step_on_the_whole_batch_gathers_nothing(name):
 @NAMES
 def test_parameters_in_parts_are_gathered_once_for_each_player(name):
     """Before they are used; nothing else is exchanged but the gradients, and the norms that are reported."""
-    state, program = system(name, "jit", split_up=True)
+    state, program = system(name, "jit", in_parts=True)
     found, players = collectives(program.as_text()), len(SYSTEMS[name].losses)
     parts = size([leaf for leaf in jax.tree.leaves(state.params) if not leaf.is_fully_replicated])
     gathered = [c for c in found if c.kind == "all-gather"]
@@ -144,9 +127,13 @@ def loss(nets, batch, *, key):
 
 @pytest.mark.parametrize("inner_steps", [1, 3])
 def test_statistics_travel_with_the_gradients(inner_steps):
-    nets = {"net": nnx.BatchNorm(4, rngs=nnx.Rngs(0))}
+    nets, mesh = {"net": nnx.BatchNorm(4, rngs=nnx.Rngs(0))}, make_mesh()
     batch = np.ones((8, 4), np.float32) if inner_steps == 1 else np.ones((inner_steps, 8, 4), np.float32)
-    state, program = compiled(minimise(loss, optax.adam(0.1)), nets, batch, "pmap", inner_steps)
+    learner = minimise(loss, optax.adam(0.1))
+    state = learner.init(nets, jax.random.key(0))
+    learner = repeat(learner, inner_steps) if inner_steps > 1 else learner
+    step = compile_step(learner, split(nets).graphs, mesh, "pmap", inner_steps=inner_steps)
+    program = step.lower(replicate(state, mesh), shard_batch(batch, mesh, inner_steps=inner_steps)).compile()
     ((kind, once, bytes_),) = collectives(program.as_text())
     assert (kind, once) == ("all-reduce", inner_steps == 1)
     assert bytes_ == size((state.params, state.rest)) + 3 * 4  # loss, mean, draw

@@ -1,14 +1,12 @@
 """Parameters in parts: what lives where, the same results as whole, saved and restored in other parts."""
 
-import re
-
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 import pytest
 from flax import nnx
-from laws.systems import SYSTEMS, batches
+from laws.programs import divisible, program
+from laws.systems import SYSTEMS
 
 from seqjax.errors import InputError
 from seqjax.nn.split import split
@@ -17,7 +15,7 @@ from seqjax.train.config import check_resumable
 from seqjax.train.mesh import compile_step, gather, make_mesh, place, shard_batch
 from seqjax.train.optim import Optimizer, make_optimizer
 from seqjax.train.sharding import state_shardings
-from seqjax.train.step import Player, alternate, minimise
+from seqjax.train.step import minimise
 
 BATCHES = np.random.default_rng(0).normal(size=(3, 8, 6)).astype(np.float32)
 
@@ -77,16 +75,18 @@ def test_parts_are_trained_as_the_whole(name):
 # In a game of several players rounding grows too fast to be compared.
 @pytest.mark.parametrize("name", [name for name, system in SYSTEMS.items() if len(system.losses) == 1])
 def test_systems_are_trained_in_parts_as_whole(name):
-    module, losses = SYSTEMS[name].module, SYSTEMS[name].losses
-    config = module.Config.tiny()
-    nets = module.build(config, nnx.Rngs(0))
-    learn = alternate({p: Player(getattr(module, p), trained, optax.adam(1e-2)) for p, trained in losses.items()})
-    given = batches(name, config, 8, 3)
-    leaves = jax.tree_util.tree_leaves_with_path(split(nets).params)
-    paths = [jax.tree_util.keystr(p, simple=True, separator="/") for p, x in leaves if any(n % 4 == 0 for n in x.shape)]
-    parts = train(learn, nets, given, 4, [f"^{re.escape(path)}$" for path in paths])
-    assert sum(not leaf.is_fully_replicated for leaf in jax.tree.leaves(parts[2].params)) == len(paths) > 0
-    np.testing.assert_allclose(parts[1], train(learn, nets, given, 1, [])[1], rtol=2e-5)
+    curves = []
+    for begin, given, step in (program(name, 4, in_parts=True), program(name)):
+        state, curve = begin(), []
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, state)
+        for batch in given:
+            state, metrics = step(state, batch)
+            curve.append([metrics[metric] for metric in sorted(metrics)])
+        assert jax.tree.map(lambda leaf: leaf.sharding, state) == shardings
+        curves.append(np.asarray(curve))
+    np.testing.assert_allclose(*curves, rtol=2e-5)
+    params = program(name, 4, in_parts=True).begin().params
+    assert sum(not leaf.is_fully_replicated for leaf in jax.tree.leaves(params)) == len(divisible(params)) > 0
 
 
 @pytest.mark.parametrize(("devices", "expressions"), [(1, []), (4, []), (2, ["a"]), (4, ["b/kernel"])])
