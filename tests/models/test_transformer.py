@@ -47,6 +47,26 @@ def test_a_cache_gives_the_logits_of_all_tokens_at_once(norm, positions):
     np.testing.assert_allclose(*run(TARGET), atol=1e-4)
 
 
+@POSITIONS
+def test_prompts_of_several_lengths_go_on_each_from_its_end(positions):
+    """Row 0 has a prompt of 3, row 1 of 1, padded; then two tokens each."""
+    net = made(positions=positions)["transformer"]
+
+    @jax.jit
+    def run(target):
+        encoded, logits = net.encode(SOURCE), []
+        caches = net.decode(target[:, :3], encoded, [block.cache((2,), 7) for block in net.decoder])[1]
+        caches = [cache._replace(length=jnp.asarray([3, 1])) for cache in caches]
+        for i in range(2):
+            new, caches = net.decode(jnp.stack([target[0, 3 + i], target[1, 1 + i]])[:, None], encoded, caches)
+            logits.append(new)
+        return jnp.concatenate(logits, axis=1), net(SOURCE, target)
+
+    found, expected = run(TARGET)
+    np.testing.assert_allclose(found[0], expected[0, 3:5], atol=1e-4)
+    np.testing.assert_allclose(found[1], expected[1, 1:3], atol=1e-4)
+
+
 def test_the_future_and_padding_change_nothing():
     net = made()["transformer"]
     run = jax.jit(net)

@@ -135,12 +135,15 @@ class Embedding(nnx.Module):
     def __call__(
         self, ids: Int[Array, "B T"], start: Array | int = 0, *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "B T D"]:
-        """``√D E[id] + PE(position)``, with dropout; ``start`` is the first token's position. Without sinusoids, the
+        """``√D E[id] + PE(position)``, with dropout; ``start`` is the first token's position, of each row
+        or of all. Without sinusoids, the
         first term alone."""
         config, features = self.config, self.config.features
         xs = self.matrix[...][ids] * features**0.5
         if config.positions != "rotary" and config.positions != "alibi":
-            codes = sinusoidal(start + jnp.arange(ids.shape[1]), features, layout=config.positions)
+            first = jnp.asarray(start)[..., None]
+            places = first + jnp.arange(ids.shape[1]).reshape(*[1] * (first.ndim - 1), -1)
+            codes = sinusoidal(places, features, layout=config.positions)
             xs = xs + jnp.broadcast_to(codes.astype(xs.dtype), xs.shape)
         return dropped(xs, config.dropout, key)
 

@@ -258,7 +258,8 @@ def resized(nets: Nets, config: Config, rngs: nnx.Rngs) -> dict[str, VisionTrans
         raise InputError(
             f"config.representation: {config.representation} came; expected 0, for fine-tuning has no such layer."
         )
-    graphs, params, rest = split(build(config, rngs))
+    made: Nets = dict(build(config, rngs))
+    graphs, params, rest = split(made)
     new, trained = params["classifier"], split(nets).params["classifier"]
     for name in new.keys() - {"head", "positions"}:
         new[name] = trained[name]
