@@ -85,7 +85,6 @@ class Config:
 
 PAPER = Config(
     model=transformer.Config(),
-    # About 25,000 tokens of each language a batch.
     data=Pairs(
         name="wmt14_translate",
         config="de-en",
@@ -95,7 +94,8 @@ PAPER = Config(
         subwords=36_000,
         length=128,
         bounds=(16, 32, 64, 128),
-        batch=768,
+        batch=64,
+        tokens=25_000,
         in_memory=False,
     ),
     # d^-0.5 warmup^-0.5 at its peak.

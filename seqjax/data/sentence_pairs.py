@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int32
 
-from seqjax.data.bucketing import bucketed_batches
+from seqjax.data.bucketing import batch_sizes, bucketed_batches
 from seqjax.data.pipeline import eval_batches, train_batches
 from seqjax.data.source import Record, SkipDamaged, Source, in_memory, open_source
 from seqjax.data.subwords import Subwords, learn_subwords
@@ -48,7 +48,10 @@ class Pairs:
     in_memory: bool = True
     """Whether the training pairs are read once and kept in memory."""
     batch: int = 64
-    """Pairs per optimiser step, over all devices."""
+    """Pairs per optimiser step, over all devices; with ``tokens``, what the pairs of every step are a multiple of."""
+    tokens: int = 0
+    """Ids of source and of target in a step at most, padding among them: with ``bounds``, batches of shorter pairs have
+    more of them; 0 makes every step of ``batch`` pairs."""
     damaged: float = 0.01
     """Largest share of a split that may be damaged on disk; such pairs are skipped and named."""
 
@@ -129,6 +132,10 @@ def pair_batches(
         "start_step": start_step,
         "steps_per_call": steps_per_call,
     }
+    if pairs.tokens and not pairs.bounds:
+        raise InputError(f"tokens={pairs.tokens} make batches of buckets: give their lengths as bounds.")
+    if pairs.tokens:
+        options["batch_size"] = batch_sizes(pairs.bounds, tokens=pairs.tokens, multiple=pairs.batch)
     if pairs.bounds:
         return bucketed_batches(source, pairs.bounds, SIDES, **options, **share)
     return train_batches(source, **options, **share)

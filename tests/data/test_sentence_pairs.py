@@ -78,6 +78,12 @@ def test_batches_with_buckets_and_without(pairs):
     lengths = {next(bucketed)["target"].shape[1] for _ in range(6)}
     bucketed.close()
     assert lengths == {9, 14}
+    budget = dataclasses.replace(pairs, bounds=(9, 14), batch=2, tokens=40)
+    by_tokens = pair_batches(budget, source, **start)
+    assert {next(by_tokens)["target"].shape for _ in range(20)} == {(4, 9), (2, 14)}
+    by_tokens.close()
+    with pytest.raises(InputError, match="tokens=40 make batches of buckets"):
+        pair_batches(dataclasses.replace(budget, bounds=()), source, **start)
     tests = list(pair_tests(pairs, open_pairs(pairs, language, "test")))
     assert np.concatenate([batch["index"] for batch in tests]).tolist() == list(range(16))
     assert first_pairs(source, 3)["source"].shape == (3, 14)
