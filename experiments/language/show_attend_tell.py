@@ -15,7 +15,8 @@ captions written, the share that is one of the references, the nats per caption 
 and, where a word names an object of known place, the attention on it before that word and how often its peak is there.
 Beside it are one caption for all, and that of the training picture with the nearest pixels, both looking everywhere.
 The same is measured on the split `novel`, in each of whose scenes one object joins a colour and a shape that training
-shows with others alone.
+shows with others alone. `ranked` is how well the first held-out images and their captions are found by one another, by
+log p(caption | image), as in `experiments.language.captioner`.
 
 Measured: `cpu`, seed 0, 1000 scenes. Soft attention: every caption right, BLEU-4 1, CIDEr-D 5.97, 0.143 nats; 0.923 of
 the attention is on the object that is named, whose cell is 1/16 of the image, and its peak always. Hard attention:
@@ -38,7 +39,18 @@ from flax import nnx
 from jaxtyping import Array
 
 from seqjax.convert.vgg import load_published
-from seqjax.data.captions import Captioned, caption_tests, captioned, choice, open_split, references, some, vocabulary
+from seqjax.data.captions import (
+    Captioned,
+    Gallery,
+    caption_tests,
+    captioned,
+    choice,
+    gallery,
+    open_split,
+    references,
+    some,
+    vocabulary,
+)
 from seqjax.data.pipeline import train_batches
 from seqjax.data.scene_language import SHAPES
 from seqjax.data.source import Source
@@ -48,6 +60,7 @@ from seqjax.metrics.average import average
 from seqjax.metrics.captions import caption_metrics, for_tables
 from seqjax.metrics.metric import Metric, together
 from seqjax.metrics.pointing import box_attention
+from seqjax.metrics.retrieval import RECALLS, scored_retrieval
 from seqjax.models.language import show_attend_tell
 from seqjax.nn.image_encoder import EncoderConfig
 from seqjax.train.annotate import attended
@@ -105,7 +118,7 @@ class Config:
 
 
 PRESETS = {
-    "cpu": Config(data=Captioned(novel="novel"), variants=("soft", "hard", "mean", "blind")),
+    "cpu": Config(data=Captioned(novel="novel", ranked=100), variants=("soft", "hard", "mean", "blind")),
     "paper": Config(
         model=show_attend_tell.Config(beams=5),
         data=Captioned(name="coco_captions", config=None, said="any", least=5, side=224, in_memory=False),
@@ -122,7 +135,7 @@ PRESETS = {
             length=8,
             attention="hard",
         ),
-        data=Captioned(config="tiny", novel="novel", batch=8),
+        data=Captioned(config="tiny", novel="novel", ranked=8, batch=8),
         optimizer=Optimizer(),
         loop=Loop(steps=40, log_every=1, evaluate_every=20, sample_every=20, save_every=5),
         workdir="runs/show_attend_tell-tiny",
@@ -163,6 +176,8 @@ def prepare(config: Config) -> Experiment:
     splits = {split: open_split(data, split) for split in (data.train, data.test, data.novel) if split}
     rows = {split: captioned(data, source, known, model.length + 1) for split, source in splits.items()}
 
+    among = gallery(data, splits[data.test], rows[data.test]) if data.ranked else None
+
     def evaluation(split: str) -> Evaluation:
         return Evaluation(
             told(config, show_attend_tell.predict),
@@ -176,9 +191,12 @@ def prepare(config: Config) -> Experiment:
         functools.partial(batches, config, rows[data.train]),
         evaluation(data.test),
         Sampling(told(config, show_attend_tell.describe), some(rows[data.test], 8), functools.partial(draw, known)),
-        functools.partial(predictions, config, rows[data.train]),
-        higher_is_better=("bleu", "bleu_4", "rouge_l", "cider_d", "exact", "on_object", "peak"),
-        elsewhere={data.novel: evaluation(data.novel)} if data.novel else {},
+        functools.partial(predictions, config, rows[data.train], among),
+        higher_is_better=("bleu", "bleu_4", "rouge_l", "cider_d", "exact", "on_object", "peak", *RECALLS),
+        elsewhere={
+            **({data.novel: evaluation(data.novel)} if data.novel else {}),
+            **({"ranked": ranking(config, among)} if among else {}),
+        },
         sources=rows.values(),
     )
 
@@ -239,7 +257,17 @@ def on_objects(config: Config, known: Vocabulary, weights: Array, batch: Mapping
     return dict(zip(("on_object", "peak"), means, strict=True))
 
 
-def predictions(config: Config, train: Source) -> dict[str, Predict]:
+def ranking(config: Config, among: Gallery) -> Evaluation:
+    """How well images and captions are found by one another, by likelihood."""
+
+    def scores(nets: Any, batch: Mapping[str, Array]) -> dict[str, Array]:
+        return {"scores": show_attend_tell.likelihoods(nets, dict(batch), jnp.asarray(among.captions))}
+
+    metric = together(scores=scored_retrieval(among.right))
+    return Evaluation(told(config, scores), metric, lambda: caption_tests(config.data, among.images, **this_process()))
+
+
+def predictions(config: Config, train: Source, among: Gallery | None) -> dict[str, Predict]:
     """Captions that need no training, and attention that is everywhere."""
     if not config.data.in_memory:
         return {}
@@ -248,7 +276,8 @@ def predictions(config: Config, train: Source) -> dict[str, Predict]:
 
     def answer(ids: Array) -> dict[str, Array]:
         weights = jnp.full((len(ids), ids.shape[1] - 1, side, side), 1 / side**2)
-        return {"captions": ids[:, 1:], "nll": jnp.full(len(ids), jnp.nan), "weights": weights}
+        found = {"captions": ids[:, 1:], "nll": jnp.full(len(ids), jnp.nan), "weights": weights}
+        return found if among is None else {**found, "scores": baselines.words_shared(ids, among.captions)}
 
     ids = baselines.captions(known["image"], known["captions"])
     return {name: lambda _, batch, told=told: answer(told(batch["image"])) for name, told in ids.items()}

@@ -3,9 +3,10 @@
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
+from jaxtyping import Bool, Int32
 
 from seqjax.data.augment import middle
 from seqjax.data.pipeline import eval_batches
@@ -30,6 +31,9 @@ class Captioned:
     """Split that is held out, or a part of one, such as test[:500]."""
     novel: str | None = None
     """Split on which is measured too, once: novel of scenes, whose kinds of object no other split shows."""
+    ranked: int = 0
+    """Held-out images, the first ones, each of which is to be found by its captions among the others, and they by it,
+    once; 0 for none."""
     data_dir: str | None = None
     """Where prepared sets are; TFDS's own choice if None."""
     said: Literal["first", "any"] = "first"
@@ -70,6 +74,35 @@ def references(source: Source) -> dict[int, list[list[str]]]:
     """The first captions of each image as tokens, by its number."""
     records = (source[i] for i in range(len(source)))
     return {int(r["index"]): [CAPTIONS.split(text) for text in texts(r["captions"])[:REFERENCES]] for r in records}
+
+
+class Gallery(NamedTuple):
+    """Images and their captions, to be found by one another."""
+
+    images: list[Record]
+    """Of `captioned`."""
+    captions: Int32[np.ndarray, "M L"]
+    """Of all of them, as ids."""
+    right: dict[int, Bool[np.ndarray, " M"]]
+    """By an image's number, which captions are right for it: those that are, word for word, among its references,
+    whether written of it or of another."""
+
+
+def gallery(data: Captioned, written: Source, source: Source) -> Gallery:
+    """The first ``data.ranked`` images of a split with what is said of them: their first caption, or all references.
+
+    A caption that two images share is there twice, and right for both.
+
+    Args:
+      data: whose ``ranked`` counts, and ``said``: a model that learns from the first captions alone knows no others.
+      written: of `open_split`.
+      source: the same images, of `captioned`.
+    """
+    places, own = range(min(data.ranked, len(source))), 1 if data.said == "first" else REFERENCES
+    images, known = [source[i] for i in places], references([written[i] for i in places])
+    texts = [text for image in images for text in known[int(image["index"])][:own]]
+    right = {number: np.array([text in said for text in texts]) for number, said in known.items()}
+    return Gallery(images, np.concatenate([image["captions"][:own] for image in images]), right)
 
 
 def captioned(data: Captioned, source: Source, known: Vocabulary, length: int) -> Source:

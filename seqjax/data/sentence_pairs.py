@@ -35,6 +35,9 @@ class Pairs:
     """What it calls the text that is written."""
     test: str = "test"
     """Split that is held out, or a part of one, such as test[:100]."""
+    longer: str | None = None
+    """Configuration whose held-out texts are measured too, once, such as one of strings longer than any that training
+    shows; ``length`` has to be enough for them."""
     data_dir: str | None = None
     """Where prepared sets are; TFDS's own choice if None."""
     tokenizer: str = "whitespace"
@@ -120,6 +123,12 @@ def open_pairs(pairs: Pairs, language: Language, split: str) -> Source:
     """A split as ids: ``source`` and ``target``, int32 ``[length]``, their lengths, and ``index``, the pair's place."""
     source = _Numbered(_opened(pairs, split), pairs, language)
     return in_memory(source) if pairs.in_memory or split != "train" else source
+
+
+def measured(pairs: Pairs) -> dict[str, Pairs]:
+    """The sets whose held-out texts are measured: that of training, under "", and the longer one, under its name."""
+    longer = {} if pairs.longer is None else {pairs.longer: dataclasses.replace(pairs, config=pairs.longer)}
+    return {"": pairs, **longer}
 
 
 def pair_batches(

@@ -141,10 +141,11 @@ NAMED: dict[str, dict[str, Any]] = {
     "reverse_16": {"task": "reverse"},
     "sort_16": {"task": "sort"},
     "reverse_4_to_16": {"task": "reverse", "shortest": 4},
+    "reverse_17_to_24": {"task": "reverse", "shortest": 17, "longest": 24},
     "tiny": {"train": 64, "validation": 16, "test": 16},
 }
-"""Configurations by name: the invented language (the default); strings of 16 digits; of 4 to 16; and a few sentences
-for tests."""
+"""Configurations by name: the invented language (the default); strings of 16 digits; of 4 to 16; of 17 to
+24, longer than those of the others; and a few sentences for tests."""
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)

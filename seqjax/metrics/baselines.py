@@ -175,6 +175,11 @@ def captions(
     }
 
 
+def words_shared(ids: Int[Array, "B L"], captions: Int[np.ndarray, "M L"]) -> Float[Array, "B M"]:
+    """At how many places each caption has the word that was told: a score by which those told rank all others."""
+    return jnp.sum(ids[:, None] == jnp.asarray(captions)[None], axis=-1, dtype=jnp.float32)
+
+
 def copied(same: Int[np.ndarray, " V"], longer: int) -> Callable[[Any, Mapping[str, Array]], Int[Array, "B L"]]:
     """The source as its own translation, in rows that are so much longer.
 

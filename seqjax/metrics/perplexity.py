@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from seqjax.metrics.average import Totals, add, means, zeros
 from seqjax.metrics.metric import Figures, Metric
+from seqjax.ops.tokens import lengths
 
 
 def perplexity(
@@ -52,3 +53,15 @@ def perplexity(
         return figures
 
     return Metric(lambda: zeros(dict.fromkeys(names, ())), accumulate, finish, {"tokenization": tokenization})
+
+
+def target_perplexity(*, tokenization: str) -> Metric:
+    """`perplexity` alone, of the rows ``batch["target"]``, BOS, words, EOS and padding: all but BOS are foretold.
+
+    The outputs are the summed -ln p of each row in nats, ``[B]``, without label smoothing.
+    """
+
+    def values(nll: Float[Array, " B"], batch: Mapping[str, Array]) -> dict[str, Float[Array, " B"]]:
+        return {"nll": nll, "tokens": (lengths(batch["target"]) - 1).astype(jnp.float32)}
+
+    return perplexity(values, tokenization=tokenization).only("perplexity")

@@ -1,12 +1,13 @@
 """How high the right text stands among all texts for an image, and the right image for a text: recall at K."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from seqjax.errors import InputError
 from seqjax.metrics.metric import Figures, Metric
@@ -14,6 +15,8 @@ from seqjax.metrics.rows import Rows, add_rows, no_rows, rows_of
 
 CUTS = (1, 5, 10)
 """K of the recalls."""
+RECALLS = (*(f"{answer}_r{k}" for answer in ("text", "image") for k in CUTS), "rsum")
+"""The figures of which more is better."""
 
 
 def best_rank(scores: Float[np.ndarray, "Q G"], right: Bool[np.ndarray, "Q G"]) -> Float[np.ndarray, " Q"]:
@@ -29,9 +32,20 @@ def best_rank(scores: Float[np.ndarray, "Q G"], right: Bool[np.ndarray, "Q G"]) 
     return np.where(np.isnan(scores).any(axis=1), np.nan, ranks)
 
 
-def retrieval(
-    similarity: Float[np.ndarray, "N M"], images: Int[np.ndarray, " N"], texts: Int[np.ndarray, " M"]
-) -> dict[str, float]:
+def chance(right: Bool[np.ndarray, "Q G"]) -> list[float]:
+    """Recalls at `CUTS` to be expected of scores without meaning, the mean over queries with r right answers among G.
+
+    ``1 - C(G - r, K) / C(G, K)``: at least one of the K first is right.
+    """
+    among = right.shape[1]
+    wrong = among - right.sum(axis=1)
+    return [
+        float(np.mean([1.0 if k > w else 1 - math.comb(w, k) / math.comb(among, k) for w in wrong.tolist()]))
+        for k in CUTS
+    ]
+
+
+def retrieval(similarity: Float[np.ndarray, "N M"], right: Bool[np.ndarray, "N M"]) -> dict[str, float]:
     """Recalls both ways:
 
         text_r1, text_r5, text_r10     share of images whose best right text ranks 1, up to 5, up to 10
@@ -43,17 +57,15 @@ def retrieval(
 
     Args:
       similarity: of each image and text, larger for more alike.
-      images: what each image shows, as a number; a text is right for it if it has the same.
-      texts: what each text says.
+      right: which texts are right for which images; any one of them will do.
 
     Raises:
       InputError: an image without a right text, or the reverse.
     """
-    right = images[:, None] == texts[None]
     if not (right.any(axis=0).all() and right.any(axis=1).all()):
         raise InputError(
-            f"{int((~right.any(axis=1)).sum())} of {len(images)} images have no right text and "
-            f"{int((~right.any(axis=0)).sum())} of {len(texts)} texts no right image: give both the same numbers."
+            f"{int((~right.any(axis=1)).sum())} of {len(right)} images have no right text and "
+            f"{int((~right.any(axis=0)).sum())} of {right.shape[1]} texts no right image: leave them out."
         )
     figures: dict[str, float] = {}
     for answer, ranks in (("text", best_rank(similarity, right)), ("image", best_rank(similarity.T, right.T))):
@@ -106,7 +118,36 @@ def retrieval_metric(*, dimension: int, texts: int, capacity: int, folds: int = 
     return Metric(lambda: no_rows(kept, capacity), accumulate, finish, record)
 
 
+def scored_retrieval(right: Mapping[int, Bool[np.ndarray, " M"]], *, key: str = "index") -> Metric:
+    """`retrieval` over a set by a model's own score of every image with each of M texts, such as ``log p(text|image)``.
+
+    The outputs are the scores, ``[B, M]``; ``batch[key]``, int ``[B]``, is the image's number. Means of ranks are left
+    out; "text_chance" and "image_chance" are lists, what `chance` gives beside the recalls.
+
+    Args:
+      right: by the image's number, which of the texts are right for it.
+      key: of the image's number in a batch.
+
+    Raises:
+      InputError: of `finish`, if nothing was seen, more than there are images, or an image or text without an answer.
+    """
+    texts = len(next(iter(right.values())))
+    kept = {"scores": jax.ShapeDtypeStruct((texts,), jnp.float32), "number": jax.ShapeDtypeStruct((), jnp.int32)}
+
+    def accumulate(acc: Rows, outputs: Float[Array, "B M"], batch: Mapping[str, Array]) -> Rows:
+        weight = batch.get("weight", jnp.ones(len(outputs)))
+        return add_rows(acc, {"scores": outputs, "number": batch[key]}, weight)
+
+    def finish(acc: Rows) -> Figures:
+        seen = rows_of(acc)
+        table = np.stack([right[number] for number in seen["number"].tolist()])
+        found: Figures = {k: x for k, x in retrieval(seen["scores"], table).items() if not k.endswith("_mean")}
+        return found | {"text_chance": chance(table), "image_chance": chance(table.T)}
+
+    return Metric(lambda: no_rows(kept, len(right)), accumulate, finish, {"texts": texts, "ties": "half"})
+
+
 def _figures(seen: Mapping[str, np.ndarray]) -> dict[str, float]:
     texts = seen["text"].shape[1]
     similarity = seen["image"] @ seen["text"].reshape(-1, seen["text"].shape[-1]).T
-    return retrieval(similarity, seen["number"], np.repeat(seen["number"], texts))
+    return retrieval(similarity, seen["number"][:, None] == np.repeat(seen["number"], texts)[None])

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.nn import initializers
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -26,8 +27,10 @@ from seqjax.ops.multi_head import (
     multi_head_attention,
     project,
 )
+from seqjax.ops.position import alibi_slopes
 
 Placement = Literal["pre", "post"]
+Relative = Literal["rotary", "alibi"]
 Activation = Literal["relu", "gelu", "gelu_exact"]
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -52,6 +55,10 @@ class BlockConfig:
     """``x + f(LN(x))`` ("pre"), or ``LN(x + f(x))`` ("post")."""
     activation: Activation = "relu"
     """Of the network for each position."""
+    relative: Relative | None = None
+    """How self-attention knows how far apart two tokens are: "rotary" turns queries and keys by their places, "alibi"
+    takes ``m |i - j|`` off their score; None where the tokens themselves carry their places. Attention to a memory has
+    neither: no distance is defined between places of two sequences."""
     bias: bool = True
     """Whether the projections of queries, keys, values and heads have one."""
     dropout: float = 0.0
@@ -101,8 +108,7 @@ class EncoderBlock(nnx.Module):
         params: MultiHeadParams = compat.pure(self.attention)
 
         def attend(xs: Array) -> Array:
-            options = _options(self.config, keys[0]) | visible
-            return multi_head_attention(params, xs, project(params, xs), **options)
+            return _attend(self.config, params, xs, keys[0], **visible)
 
         xs = add(self.config, self.attention_norm, xs, attend, keys[1])
         return add(self.config, self.feed_forward_norm, xs, lambda xs: self.feed_forward(xs, key=keys[2]), keys[3])
@@ -171,9 +177,9 @@ class DecoderBlock(nnx.Module):
         def attend(xs: Array) -> Array:
             nonlocal filled
             if cache is None:
-                options = _options(self.config, key)
-                return multi_head_attention(params, xs, project(params, xs), causal=True, **options)
-            filled, ys = cached_attention(params, cache, xs, **_dropping(self.config, key))
+                return _attend(self.config, params, xs, key, causal=True)
+            options = _penalty(self.config) | _dropping(self.config, key)
+            filled, ys = cached_attention(params, cache, xs, rotate=self.config.relative == "rotary", **options)
             return ys
 
         return add(self.config, self.attention_norm, xs, attend, key_sum), filled
@@ -197,6 +203,17 @@ def _attention(config: BlockConfig, rngs: nnx.Rngs, *, memory_features: int | No
     return nnx.Param(
         multi_head.init(rngs.params(), config.features, config.heads, memory_features=memory_features, bias=config.bias)
     )
+
+
+def _attend(config: BlockConfig, params: MultiHeadParams, xs: Array, key: PRNGKeyArray | None, **visible: Any) -> Array:
+    """Self-attention of all tokens at once."""
+    places = jnp.arange(xs.shape[-2], dtype=jnp.int32) if config.relative == "rotary" else None
+    options = _options(config, key) | _penalty(config) | visible
+    return multi_head_attention(params, xs, project(params, xs, positions=places), positions=places, **options)
+
+
+def _penalty(config: BlockConfig) -> dict[str, Any]:
+    return {"alibi": alibi_slopes(config.heads)} if config.relative == "alibi" else {}
 
 
 def _options(config: BlockConfig, key: PRNGKeyArray | None) -> dict[str, Any]:

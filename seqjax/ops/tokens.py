@@ -4,6 +4,8 @@ A row is ``BOS w_1 .. w_n EOS PAD .. PAD``, as `seqjax.data.text` makes it: a de
 for ``ids[:, 1:]``.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
@@ -62,6 +64,24 @@ def foretold(logits: Float[Array, "*B T V"], targets: Int[Array, "*B T"]) -> dic
     """Means over all tokens: ``nll``, the plain cross-entropy, and ``token_accuracy``, given the true tokens before."""
     values = {"nll": token_cross_entropy(logits, targets), "token_accuracy": token_accuracy(logits, targets)}
     return {name: token_mean(value, targets) for name, value in values.items()}
+
+
+def text_log_probs(
+    read: Callable[[Int[Array, "B T"]], Float[Array, "B T V"]], texts: Int[Array, "M L"], number: int
+) -> Float[Array, "{number} M"]:
+    """``log p(text)`` in nats of each of M texts for each row of what a decoder was given, such as an image.
+
+    Args:
+      read: logits of the token after each of these.
+      texts: all of them are read for every row, one text at a time.
+      number: of rows, B.
+    """
+
+    def of(text: Int[Array, " L"]) -> Float[Array, " B"]:
+        ids = jnp.broadcast_to(text, (number, len(text)))
+        return -jnp.sum(token_cross_entropy(read(ids[:, :-1]), ids[:, 1:]), axis=1)
+
+    return jax.lax.map(of, texts).T
 
 
 def forbidden(logits: Float[Array, "*B V"], *tokens: int) -> Float[Array, "*B V"]:

@@ -122,7 +122,8 @@ def write_comparison(found: Found, figure: np.ndarray, *, workdir: str, title: s
     """Print a table, and leave ``comparison.json`` and ``comparison.png`` in ``workdir``.
 
     Args:
-      found: figures by baseline and model; those of the last are the table's columns, lists are left out there.
+      found: figures by baseline and model. Those that share any with the first are the table's rows, the others
+        columns of a second one; lists are left out.
       figure: the picture.
       workdir: where both are put.
       title: of the table.
@@ -131,7 +132,11 @@ def write_comparison(found: Found, figure: np.ndarray, *, workdir: str, title: s
     content = {name: to_json(figures) for name, figures in found.items()}
     replace_file(place / "comparison.json", (json.dumps(content, indent=2) + "\n").encode())
     write_png(place / "comparison.png", figure)
-    show(_tabulate(title, found))
+    first, *_ = found.values()
+    apart = {name: figures for name, figures in found.items() if not first.keys() & figures.keys()}
+    show(_tabulate(title, {name: figures for name, figures in found.items() if name not in apart}))
+    if apart:
+        show(_turned(apart))
     show(f"{place / 'comparison.png'}")
 
 
@@ -143,4 +148,17 @@ def _tabulate(title: str, found: Found) -> Table:
         table.add_column(metric, justify="right")
     for name, values in found.items():
         table.add_row(name, *(f"{values[metric]:.4g}" if metric in values else "" for metric in metrics))
+    return table
+
+
+def _turned(found: Found) -> Table:
+    """One column for each baseline and model."""
+    metrics = dict.fromkeys(
+        name for figures in found.values() for name, x in figures.items() if not isinstance(x, list)
+    )
+    table = Table("", box=None)
+    for name in found:
+        table.add_column(name, justify="right")
+    for metric in metrics:
+        table.add_row(metric, *(f"{values[metric]:.4g}" if metric in values else "" for values in found.values()))
     return table

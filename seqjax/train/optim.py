@@ -45,6 +45,8 @@ class Optimizer:
     """Staircase schedule: what the rate is multiplied by."""
     warmup: int = 0
     """Steps over which the learning rate rises linearly from zero; a run that is not longer ends while it rises."""
+    clip_values: float | None = None
+    """Every number of the gradients is kept in [-clip_values, clip_values], before their norm is looked at."""
     clip_norm: float | None = None
     """Gradients whose global norm is larger are scaled down to it."""
     weight_decay: float = 0.0
@@ -102,6 +104,8 @@ def make_optimizer(config: Optimizer, steps: int) -> optax.GradientTransformatio
         around.insert(0, optax.add_decayed_weights(config.weight_decay))
     if config.clip_norm is not None:
         around.insert(0, optax.clip_by_global_norm(_positive("clip_norm", config.clip_norm)))
+    if config.clip_values is not None:
+        around.insert(0, optax.clip(_positive("clip_values", config.clip_values)))
     if config.clip_weights is not None:
         around.append(_clip_weights(_positive("clip_weights", config.clip_weights)))
     return optax.chain(*around) if len(around) > 1 else rule

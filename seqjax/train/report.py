@@ -7,7 +7,7 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -151,17 +151,15 @@ def format_report(report: Mapping[str, Any]) -> RenderableType:
 
     The row below them leads from the best baseline of each metric, which bears a star, to the model: "× 0.5" is half
     its error, "+ 0.1" a tenth more where higher is better (↑). Baselines out of reach bear none. What was measured
-    elsewhere stands at the end.
+    elsewhere stands at the end; where it has none of these metrics, in a table of its own, one row per metric.
     """
     model = _numbers(report["metrics"])
     higher = {name: name in report["higher_is_better"] for name in model}
     rivals = {name: _numbers(figures) for name, figures in report["baselines"].items()}
     within_reach = {name: values for name, values in rivals.items() if name not in report.get("out_of_reach", ())}
     best = {name: _best(name, within_reach, higher[name]) for name in model}
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("")
-    for name in model:
-        table.add_column(f"{name} {'↑' if higher[name] else '↓'}", justify="right")
+    table = _table("", (_directed(report, name) for name in model))
+    apart: list[RenderableType] = []
     # What bears no star ends in two blanks, so that the digits of a column stay in line.
     table.add_row("model", *(f"{value:.4g}  " for value in model.values()), style="bold")
     for rival, values in rivals.items():
@@ -172,11 +170,36 @@ def format_report(report: Mapping[str, Any]) -> RenderableType:
         table.add_section()
         table.add_row("model against the best (*)", *steps)
     for place, found in report.get("elsewhere", {}).items():
+        rows = {f"{name}, {place}": _numbers(figures) for name, figures in found.items()}
+        if not any(model.keys() & values.keys() for values in rows.values()):
+            apart += ["", _apart(report, place)]
+            continue
         table.add_section()
-        for name, figures in found.items():
-            values = _numbers(figures)
-            table.add_row(f"{name}, {place}", *(f"{values[n]:.4g}  " if n in values else "" for n in model))
-    return Group(table, "", *map(Text, _circumstances(report)))
+        for name, values in rows.items():
+            table.add_row(name, *(f"{values[n]:.4g}  " if n in values else "" for n in model))
+    return Group(table, *apart, "", *map(Text, _circumstances(report)))
+
+
+def _apart(report: Mapping[str, Any], place: str) -> Table:
+    """What was measured there, one column for the model and each baseline."""
+    found = {name: _numbers(figures) for name, figures in report["elsewhere"][place].items()}
+    table = _table(place, found)
+    for metric in next(iter(found.values())):
+        values = (f"{figures[metric]:.4g}" if metric in figures else "" for figures in found.values())
+        table.add_row(_directed(report, metric), *values)
+    return table
+
+
+def _table(corner: str, columns: Iterable[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column(corner)
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
+
+
+def _directed(report: Mapping[str, Any], metric: str) -> str:
+    return f"{metric} {'↑' if metric in report['higher_is_better'] else '↓'}"
 
 
 def _each(function: Callable[[Figures], Figures], found: Mapping[str, Figures]) -> dict[str, Figures]:

@@ -5,7 +5,16 @@ import dataclasses
 import numpy as np
 import pytest
 
-from seqjax.data.captions import Captioned, captioned, choice, first_caption, open_split, references, vocabulary
+from seqjax.data.captions import (
+    Captioned,
+    captioned,
+    choice,
+    first_caption,
+    gallery,
+    open_split,
+    references,
+    vocabulary,
+)
 from seqjax.data.pipeline import train_batches
 from seqjax.data.text import CAPTIONS, Vocabulary, texts
 
@@ -39,6 +48,24 @@ def test_each_image_has_one_caption_in_a_batch(data, said):
         for index, ids in zip(batch["index"], batch["captions"], strict=True)
     ]
     assert set(places) == ({0} if said == "first" else set(range(5)))
+
+
+@pytest.mark.parametrize(("said", "own"), [("first", 1), ("any", 3)])
+def test_a_gallery_knows_which_captions_are_right(said, own):
+    """The first captions of 7 and 4 are one text, and the second of 4 is the first of 9; the fourth image is left."""
+    told = {7: ("a b", "c", "d"), 4: ("a b", "e", "f"), 9: ("e", "g", "h"), 5: ("a b", "c", "e")}
+    written = [
+        {"image": np.full((2, 2, 3), number, np.uint8), "captions": np.array(texts, object), "index": np.int64(number)}
+        for number, texts in told.items()
+    ]
+    data, known = Captioned(said=said, ranked=3), Vocabulary(tuple("abcdefgh"), (1,) * 8)
+    found = gallery(data, written, captioned(data, written, known, 5))
+    assert [int(image["index"]) for image in found.images] == [7, 4, 9]
+    expected = [text for number in (7, 4, 9) for text in told[number][:own]]
+    assert [" ".join(known.decode(ids)) for ids in found.captions] == expected
+    assert list(found.right) == [7, 4, 9]
+    for number, right in found.right.items():
+        assert right.tolist() == [text in told[number] for text in expected]
 
 
 def test_images_of_any_size_and_number_of_captions():

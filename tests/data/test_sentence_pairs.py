@@ -9,6 +9,7 @@ from seqjax.data.sentence_pairs import (
     Pairs,
     first_pairs,
     learn_language,
+    measured,
     open_pairs,
     pair_batches,
     pair_tests,
@@ -45,6 +46,13 @@ def test_ids_are_the_texts(pairs, sizes, subwords):
         assert language.words(row) == text.split()
     first = language.vocabularies[0].decode(source[0]["source"])
     assert first == language.pieces(raw(pairs, "train", "source")[0])
+
+
+def test_the_longer_set_differs_in_its_configuration_alone(pairs):
+    assert measured(pairs) == {"": pairs}
+    longer = dataclasses.replace(pairs, longer="reverse_17_to_24")
+    found = measured(longer)
+    assert found == {"": longer, "reverse_17_to_24": dataclasses.replace(longer, config="reverse_17_to_24")}
 
 
 def test_words_of_held_out_pairs_may_be_unknown(pairs):

@@ -123,4 +123,5 @@ def test_names_of_configurations():
     assert list(transduction.Transduction.builder_configs) == list(NAMED)
     assert TransductionConfig(task="sort", longest=20).name == "sort_16to20_20000_1000_1000_seed0"
     assert TransductionConfig(test=5).name == "translate_20000_1000_5_seed0"
-    assert [name for name in (None, *NAMED) if transduction.writes_backwards(name)] == ["reverse_16", "reverse_4_to_16"]
+    backwards = ["reverse_16", "reverse_4_to_16", "reverse_17_to_24"]
+    assert [name for name in (None, *NAMED) if transduction.writes_backwards(name)] == backwards

@@ -4,7 +4,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from seqjax.metrics.baselines import captions, copied, gaussian_pixels, mean_of_two, nearest_pair, pixel_marginals
+from seqjax.metrics.baselines import (
+    captions,
+    copied,
+    gaussian_pixels,
+    mean_of_two,
+    nearest_pair,
+    pixel_marginals,
+    words_shared,
+)
 
 
 @pytest.fixture
@@ -63,6 +71,11 @@ def test_captions_are_the_commonest_and_that_of_the_nearest_image():
     queries = jnp.asarray([140, 208], jnp.uint8).reshape(2, 1, 1, 1)
     found = {name: np.asarray(caption(queries)).tolist() for name, caption in captions(images, ids).items()}
     assert found == {"commonest caption": [[1, 7, 2]] * 2, "nearest picture": [[1, 9, 2], [1, 7, 2]]}
+
+
+def test_words_that_a_caption_shares_with_the_one_told():
+    found = words_shared(jnp.asarray([[1, 7, 2], [1, 9, 5]]), np.array([[1, 7, 5], [1, 9, 5]]))
+    assert found.tolist() == [[2, 1], [2, 3]]
 
 
 def test_a_source_is_copied_in_the_ids_of_the_target():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seqjax.errors import InputError
-from seqjax.metrics.perplexity import perplexity
+from seqjax.metrics.perplexity import perplexity, target_perplexity
 
 METRIC = perplexity(lambda outputs, batch: {"nll": outputs, **batch}, tokenization="words, 7", characters=True)
 
@@ -55,3 +55,10 @@ def test_characters_are_counted_on_request_and_the_record_says_what_tokens_are()
     assert METRIC.record == {"tokenization": "words, 7"}
     with pytest.raises(InputError, match="perplexity: no example"):
         plain.finish(plain.init())
+
+
+def test_of_targets_all_but_the_first_and_padding_are_foretold():
+    metric = target_perplexity(tokenization="words")
+    target = jnp.asarray([[1, 7, 8, 2, 0], [1, 2, 0, 0, 0]])
+    acc = metric.accumulate(metric.init(), jnp.asarray([3.0, 0.5]), {"target": target})
+    assert metric.finish(acc) == pytest.approx({"perplexity": math.exp(3.5 / 4)})

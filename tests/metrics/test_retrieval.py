@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from seqjax.errors import InputError
-from seqjax.metrics.retrieval import best_rank, retrieval, retrieval_metric
+from seqjax.metrics.retrieval import best_rank, chance, retrieval, retrieval_metric, scored_retrieval
 
 RNG = np.random.default_rng(0)
 N, K, D = 24, 3, 5
@@ -79,7 +79,7 @@ def test_ties_count_half():
 
 
 def test_what_collapsed_is_not_good():
-    figures = retrieval(np.ones((9, 9)), np.arange(9), np.arange(9))
+    figures = retrieval(np.ones((9, 9)), np.eye(9, dtype=bool))
     assert (figures["text_r1"], figures["image_mean"], figures["rsum"]) == (0, 5, 100 * (0 + 1 + 1) * 2)
 
 
@@ -91,16 +91,46 @@ def test_nan_reaches_the_figures():
 
 
 def test_perfect_and_permuted():
-    numbers = np.arange(6)
-    perfect = retrieval(np.eye(6), numbers, numbers)
+    own = np.eye(6, dtype=bool)
+    perfect = retrieval(np.eye(6), own)
     assert (perfect["rsum"], perfect["text_median"], perfect["image_mean"]) == (600, 1, 1)
     order = RNG.permutation(6)
-    assert retrieval(np.eye(6)[order], numbers[order], numbers) == perfect
-    assert retrieval(np.eye(6)[order], numbers, numbers) != perfect
+    assert retrieval(np.eye(6)[order], own[order]) == perfect
+    assert retrieval(np.eye(6)[order], own) != perfect
 
 
 def test_refuses_queries_without_an_answer():
     with pytest.raises(InputError, match="1 of 2 images have no right text and 0 of 1 texts"):
-        retrieval(np.ones((2, 1)), np.array([0, 1]), np.array([0]))
+        retrieval(np.ones((2, 1)), np.array([[True], [False]]))
     with pytest.raises(InputError, match="0 examples"):
         METRIC.finish(METRIC.init())
+
+
+def test_scores_of_a_models_own_by_hand():
+    """Log-likelihoods of three texts for four images: two share a text, and a third image's two texts are both right.
+
+    Ranks of the images' best texts: 1; 1; 2, for a wrong one is likelier than both; 2.5, one wrong text being likelier
+    and one as likely. Of the texts' best images, down the columns: 2, for the last image is wrong and likelier; 1; 2.
+    """
+    scores = np.array([[-1.0, -3.5, -3], [-4, -5, -6], [-2, -3, -4], [-0.5, -7, -7]], np.float32)
+    right = {5: [1, 0, 0], 3: [1, 0, 0], 8: [0, 1, 1], 2: [0, 0, 1]}
+    metric = scored_retrieval({number: np.array(row, bool) for number, row in right.items()})
+    acc, add = metric.init(), jax.jit(metric.accumulate)
+    for rows in ([0, 1, 2], [3, 0, 0]):  # the last two are padding
+        weight = jnp.asarray([1.0, 1.0, 1.0] if rows[0] == 0 else [1.0, 0.0, 0.0])
+        batch = {"index": jnp.asarray([list(right)[i] for i in rows]), "weight": weight}
+        acc = add(acc, jnp.asarray(scores[rows]), batch)
+    figures = metric.finish(acc)
+    assert [figures[f"text_{name}"] for name in ("r1", "r5", "r10", "median")] == [0.5, 1, 1, 1]
+    assert [figures[f"image_{name}"] for name in ("r1", "r5", "r10", "median")] == pytest.approx([1 / 3, 1, 1, 2])
+    assert figures["rsum"] == pytest.approx(100 * (0.5 + 1 / 3 + 4))
+    assert figures["text_chance"] == pytest.approx([(3 * 1 / 3 + 2 / 3) / 4, 1, 1])
+    assert figures["image_chance"] == pytest.approx([(2 / 4 + 1 / 4 + 2 / 4) / 3, 1, 1])
+    assert json.loads(json.dumps(figures)) == figures
+
+
+def test_chance_is_the_mean_over_random_scores():
+    right = RNG.random((12, 40)) < 0.08
+    right[np.arange(12), RNG.integers(40, size=12)] = True
+    ranks = np.stack([best_rank(RNG.random((12, 40)), right) for _ in range(3000)])
+    np.testing.assert_allclose(chance(right), [np.mean(ranks <= k) for k in (1, 5, 10)], atol=0.01)

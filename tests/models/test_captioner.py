@@ -11,7 +11,7 @@ from laws.systems import told_images
 from nn.filled import run_all
 
 from seqjax import compat
-from seqjax.models.language.captioner import Config, build, loss, predict
+from seqjax.models.language.captioner import Config, build, likelihoods, loss, predict
 from seqjax.nn.split import initialise
 
 KEY = jax.random.key(0)
@@ -61,6 +61,19 @@ def test_likelihoods_and_greedy_captions_against_loops_in_numpy(feed):
     np.testing.assert_array_equal(found["captions"], written[:, 1:])
 
 
+@pytest.mark.parametrize("feed", ["first", "word"])
+def test_likelihoods_of_every_caption_for_every_image(feed):
+    """Each of three captions under each of four images, one at a time; one of them is of two words and padding."""
+    nets = make(image_feed=feed)
+    captions = np.stack([*np.asarray(BATCH["captions"])[:2], [1, 5, 6, 2, 0]])
+    found = run_all(nets, lambda nets, batch: likelihoods(nets, batch, jnp.asarray(captions)), BATCH)
+    assert found.shape == (4, 3)
+    for m, ids in enumerate(captions):
+        log_probs = by_hand(nets, feed, np.tile(ids[:-1], (4, 1)))
+        expected = sum(log_probs[:, t, token] for t, token in enumerate(ids[1:]) if token)
+        np.testing.assert_allclose(found[:, m], expected, rtol=1e-4)
+
+
 def test_training_begins_at_the_frequencies_of_the_words():
     """Where nothing else speaks, the first predictions are the counts' shares; what never occurs counts as once."""
     counts = np.array([0, 0, 6, 0, 4, 0, 2, 9, 5], np.float32)
@@ -73,6 +86,8 @@ def test_training_begins_at_the_frequencies_of_the_words():
 
 def test_kernels_start_as_in_neuraltalk():
     nets = make(initial="neuraltalk")["decoder"]
-    for kernel, bound in ((nets.words.embedding, 0.1), (nets.image.kernel, 0.1), (nets.out.kernel, 0.01)):
-        largest = np.abs(kernel[...]).max()
+    recurrent = compat.pure(nets.recurrent)
+    kernels = [nets.words.embedding[...], nets.image.kernel[...], recurrent.input, recurrent.recurrent]
+    for kernel, bound in (*((kernel, 0.1) for kernel in kernels), (nets.out.kernel[...], 0.01)):
+        largest = np.abs(kernel).max()
         assert 0.8 * bound < largest <= bound

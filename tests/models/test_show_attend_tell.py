@@ -12,7 +12,7 @@ from laws.systems import told_images
 from nn.filled import run_all
 
 from seqjax import compat
-from seqjax.models.language.show_attend_tell import Config, build, describe, loss, predict
+from seqjax.models.language.show_attend_tell import Config, build, describe, likelihoods, loss, predict
 from seqjax.nn.image_encoder import EncoderConfig
 from seqjax.nn.split import initialise, merge, split
 from seqjax.ops.tokens import EOS
@@ -84,6 +84,16 @@ def test_soft_attention_against_loops_in_numpy(soft):
     coverage = np.mean(((1 - (weights * counts[..., None]).sum(axis=1)) ** 2).sum(axis=1))
     np.testing.assert_allclose(metrics["coverage"], coverage, rtol=1e-4)
     np.testing.assert_allclose(value, nll.mean() + 0.5 * coverage, rtol=1e-4)
+
+
+def test_likelihoods_are_those_of_predict(soft):
+    """Every caption under every image; pairs that belong together are on the diagonal."""
+    nets, (found, _) = soft
+    logs = call(lambda nets, batch: likelihoods(nets, batch, batch["captions"]), nets, BATCH)
+    np.testing.assert_allclose(np.diag(logs), -found["nll"], rtol=1e-5)
+    others = {**BATCH, "captions": jnp.roll(BATCH["captions"], 1, axis=0)}
+    expected = -call(predict, nets, others)["nll"]
+    np.testing.assert_allclose([logs[i, i - 1] for i in range(4)], expected, rtol=1e-5)
 
 
 def test_captions_are_written_by_the_steps_that_are_trained(soft):

@@ -1,6 +1,7 @@
 """The Transformer: cached decoding against none, what padding and the future change, what is shared."""
 
 import functools
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -26,9 +27,13 @@ def made(**options):
     return initialise(functools.partial(build, Config(**(SMALL | {"beams": 1, "extra": 2} | options))), 0)
 
 
+POSITIONS = pytest.mark.parametrize("positions", get_args(transformer.Positions))
+
+
+@POSITIONS
 @pytest.mark.parametrize("norm", ["pre", "post"])
-def test_a_cache_gives_the_logits_of_all_tokens_at_once(norm):
-    net = made(norm=norm)["transformer"]
+def test_a_cache_gives_the_logits_of_all_tokens_at_once(norm, positions):
+    net = made(norm=norm, positions=positions)["transformer"]
 
     @jax.jit
     def run(target):
@@ -51,6 +56,32 @@ def test_the_future_and_padding_change_nothing():
     longer = jnp.pad(SOURCE, ((0, 0), (0, 3)))
     np.testing.assert_allclose(run(longer, TARGET), logits, atol=1e-5)
     np.testing.assert_allclose(run(SOURCE[1:, :3], TARGET[1:]), logits[1:], atol=1e-5)
+
+
+@POSITIONS
+def test_a_search_scores_what_it_writes_as_a_pass_without_cache_does(positions):
+    net = made(positions=positions, beams=3, length_penalty=0.0)["transformer"]
+    found, run = jax.jit(net.search)(SOURCE), jax.jit(net)
+    for k in range(3):
+        read = jnp.concatenate([jnp.full((2, 1), BOS), found.tokens[:, k, :-1]], axis=1)
+        logs = jax.nn.log_softmax(run(SOURCE, read).at[..., jnp.asarray([PAD, BOS])].set(-jnp.inf))
+        own = np.take_along_axis(np.asarray(logs), np.asarray(found.tokens[:, k, :, None]), axis=-1)[..., 0]
+        sums = [own[row, : found.lengths[row, k]].sum() for row in range(2)]
+        np.testing.assert_allclose(found.scores[:, k], sums, atol=1e-4)
+
+
+@pytest.mark.parametrize("positions", ["rotary", "alibi"])
+def test_distances_are_in_self_attention_and_not_in_the_embeddings(positions):
+    net = made(positions=positions)["transformer"]
+    rows = np.asarray(net.target.matrix[...])[np.asarray(TARGET)] * np.sqrt(8)
+    np.testing.assert_allclose(net.target(TARGET, 3), rows, atol=1e-6)
+    run = jax.jit(net)
+    logits = run(SOURCE, TARGET)[0, 4]
+    swapped = jnp.asarray([0, 2, 1, 3, 4])
+    assert np.abs(run(SOURCE[:, jnp.append(swapped, 5)], TARGET)[0, 4] - logits).max() > 1e-4
+    assert np.abs(run(SOURCE, TARGET[:, swapped])[0, 4] - logits).max() > 1e-4
+    other = made(positions={"rotary": "alibi", "alibi": "rotary"}[positions])["transformer"]
+    assert np.abs(jax.jit(other)(SOURCE, TARGET)[0, 4] - logits).max() > 1e-4
 
 
 def test_one_beam_writes_what_a_loop_without_cache_writes():

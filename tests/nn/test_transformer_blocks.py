@@ -16,6 +16,10 @@ B, T, S, D = 2, 5, 4, 8
 XS, MEMORY = (jnp.asarray(np.random.default_rng(n).normal(size=(B, n, D)), jnp.float32) for n in (T, S))
 SMALL = BlockConfig(features=D, heads=2, hidden=12)
 PLACEMENTS = pytest.mark.parametrize("norm", ["pre", "post"])
+RELATIVE = pytest.mark.parametrize("relative", [None, "rotary", "alibi"])
+
+
+ORDERS = {"mixed": np.array([3, 0, 4, 1, 2]), "backwards": np.arange(T)[::-1]}
 
 
 def made(kind, **options):
@@ -43,27 +47,48 @@ def attended(attention, xs, memory, **options):
     return np.asarray(multi_head_attention(params, jnp.asarray(xs), project(params, jnp.asarray(memory)), **options))
 
 
+def looked(block, xs, seen):
+    """Self-attention in loops; pairs of features are complex numbers that the distance alone turns."""
+    own, out = jax.tree.map(np.float64, compat.pure(block.attention)), np.zeros(xs.shape)
+    speeds = 10_000.0 ** (-2 * np.arange(2) / 4)
+    for b, i, n in np.ndindex(B, T, 2):
+        query = xs[b, i] @ own.query[:, n] + own.bias.query[n]
+        scores = []
+        for j in range(seen[b][i]):
+            key = xs[b, j] @ own.key[:, n] + own.bias.key[n]
+            turn = np.exp(1j * (i - j) * speeds) if block.config.relative == "rotary" else np.ones(2)
+            pairs = (query[::2] + 1j * query[1::2]) * np.conj(key[::2] + 1j * key[1::2]) * turn
+            slope = (2**-4, 2**-8)[n] if block.config.relative == "alibi" else 0
+            scores.append(pairs.real.sum() / 2 - slope * abs(i - j))
+        weights = np.exp(scores) / np.exp(scores).sum()
+        values = [xs[b, j] @ own.value[:, n] + own.bias.value[n] for j in range(seen[b][i])]
+        out[b, i] += weights @ np.stack(values) @ own.output[n] + own.bias.output / 2
+    return np.float32(out)
+
+
 def summed(block, norm, xs, part):
     if block.config.norm == "pre":
         return xs + part(normalised(norm, xs))
     return normalised(norm, xs + part(xs))
 
 
+@RELATIVE
 @PLACEMENTS
-def test_encoder_block(norm):
-    block, lengths = made(EncoderBlock, norm=norm), jnp.asarray([5, 3])
+def test_encoder_block(norm, relative):
+    block, lengths = made(EncoderBlock, norm=norm, relative=relative), jnp.asarray([5, 3])
     xs = np.asarray(XS)
-    xs = summed(block, block.attention_norm, xs, lambda x: attended(block.attention, x, x, lengths=lengths))
+    xs = summed(block, block.attention_norm, xs, lambda x: looked(block, x, [[5] * T, [3] * T]))
     xs = summed(block, block.feed_forward_norm, xs, lambda x: fed(block, x))
     np.testing.assert_allclose(jax.jit(lambda xs: block(xs, lengths=lengths))(XS), xs, atol=2e-5)
 
 
+@RELATIVE
 @PLACEMENTS
-def test_decoder_block_with_a_cache_and_without(norm):
+def test_decoder_block_with_a_cache_and_without(norm, relative):
     """The cached block reads two tokens, two more, and one."""
-    block, lengths = made(DecoderBlock, norm=norm), jnp.asarray([4, 2])
+    block, lengths = made(DecoderBlock, norm=norm, relative=relative), jnp.asarray([4, 2])
     xs = np.asarray(XS)
-    xs = summed(block, block.attention_norm, xs, lambda x: attended(block.attention, x, x, causal=True))
+    xs = summed(block, block.attention_norm, xs, lambda x: looked(block, x, [range(1, T + 1)] * B))
     xs = summed(block, block.crossing_norm, xs, lambda x: attended(block.crossing, x, MEMORY, lengths=lengths))
     xs = summed(block, block.feed_forward_norm, xs, lambda x: fed(block, x))
 
@@ -103,6 +128,18 @@ def test_an_encoder_block_has_no_order_and_a_causal_one_sees_no_future():
     changed = block(XS.at[:, 3].add(1.0), causal=True)
     np.testing.assert_array_equal(changed[:, :3], block(XS, causal=True)[:, :3])
     assert np.abs(changed[:, 3:] - block(XS, causal=True)[:, 3:]).min(axis=(0, 2)).min() > 0
+
+
+@RELATIVE
+def test_where_a_sequence_begins_changes_nothing(relative):
+    """Three hidden tokens before it; and where distances count, its order does, of which ALiBi's see no direction."""
+    block = made(EncoderBlock, relative=relative)
+    shifted = jnp.concatenate([jnp.ones((B, 3, D)), XS], axis=1)
+    plain = block(XS)
+    np.testing.assert_allclose(block(shifted, mask=jnp.arange(T + 3) >= 3)[:, 3:], plain, atol=1e-5)
+    change = {name: np.abs(block(XS[:, order])[:, np.argsort(order)] - plain).max() for name, order in ORDERS.items()}
+    assert (change["mixed"] > 1e-3) == (relative is not None)
+    assert (change["backwards"] > 1e-3) == (relative == "rotary")
 
 
 @pytest.mark.parametrize(("activation", "value"), [("relu", 0.0), ("gelu", -0.158808), ("gelu_exact", -0.158655)])

@@ -7,14 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from nn.filled import run_all
 
 from experiments.language import captioner, show_attend_tell
 from seqjax.convert import vgg
 from seqjax.data.source import open_source
-from seqjax.data.text import Vocabulary
+from seqjax.data.text import Vocabulary, texts
 from seqjax.errors import InputError
+from seqjax.metrics.retrieval import RECALLS, retrieval
 from seqjax.nn.image_encoder import EncoderConfig
+from seqjax.nn.split import initialise
 from seqjax.nn.vgg import VGG
+from seqjax.train.experiment import measure
 
 BOTH = pytest.mark.parametrize("recipe", [captioner, show_attend_tell], ids=lambda r: r.__name__.split(".")[-1])
 
@@ -61,13 +65,41 @@ def test_kinds_of_object_that_training_does_not_show_are_measured_apart(recipe, 
     data = dataclasses.replace(config.data, data_dir=str(tmp_path))
     experiment = recipe.prepare(dataclasses.replace(config, data=data))
     evaluations = {"test": experiment.evaluation, **experiment.elsewhere}
+    ranked = evaluations.pop("ranked")
     assert list(evaluations) == ["test", "novel"]
     for split, evaluation in evaluations.items():
         known = open_source("scenes", split=split, config="tiny", data_dir=tmp_path)
         seen = [image for batch in evaluation.batches() for image in batch["image"][batch["weight"] > 0]]
         np.testing.assert_array_equal(seen, [known[i]["image"] for i in range(len(known))])
     assert len(experiment.sources) == 3
-    assert not recipe.prepare(dataclasses.replace(config, data=dataclasses.replace(data, novel=None))).elsewhere
+    assert sum(int(batch["weight"].sum()) for batch in ranked.batches()) == config.data.ranked == 8
+    alone = dataclasses.replace(config, data=dataclasses.replace(data, novel=None, ranked=0))
+    assert not recipe.prepare(alone).elsewhere
+
+
+@BOTH
+def test_images_and_captions_are_found_by_likelihood(recipe, tmp_path):
+    """Of the first eight, each foretold alone; what the baselines told stands for a likelihood."""
+    config = tiny(recipe)
+    config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=str(tmp_path)))
+    experiment = recipe.prepare(config)
+    ranked, nets = experiment.elsewhere["ranked"], initialise(experiment.build, 0)
+    (batch,) = ranked.batches()
+    pairs = [jnp.tile(batch["captions"][j], (8, 1)) for j in range(8)]
+
+    def costs(nets, image):
+        return jnp.stack(
+            [experiment.evaluation.predict(nets, {"image": image, "captions": ids})["nll"] for ids in pairs]
+        )
+
+    expected = -np.asarray(run_all(nets, costs, batch["image"])).T
+    figures = measure(ranked, ranked.predict, nets)
+    known = open_source("scenes", split="test", config="tiny", data_dir=tmp_path)
+    said = [texts(known[i]["captions"]) for i in range(8)]
+    by_hand = retrieval(expected, np.array([[other[0] in own for other in said] for own in said]))
+    assert {k: figures[k] for k in RECALLS} == pytest.approx({k: by_hand[k] for k in RECALLS})
+    for predict in experiment.baselines().values():
+        assert 0 <= measure(ranked, predict)["rsum"] <= 600
 
 
 def test_attention_counts_before_the_words_for_shapes():

@@ -59,6 +59,16 @@ def test_rows_of_what_was_measured_elsewhere(tmp_path):
     assert [content[f"{name}, night"]["loss"] for name in ("nothing", "first", "last")] == [14.0, 2.0, 4.0]
 
 
+def test_other_figures_elsewhere_stand_in_a_second_table(tmp_path, capsys):
+    ranked = {"ranked": {"model": {"recall": 0.75}, "nothing": {"recall": 0.5}}}
+    runs = {name: finished(tmp_path / name, elsewhere=ranked, loss=1.0, hits=2.0) for name in ("first", "last")}
+    compare(runs, workdir=str(tmp_path), title="both")
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert rows[:5] == [["both"], ["loss", "hits"], ["nothing", "3", "nan"], ["first", "1", "2"], ["last", "1", "2"]]
+    assert rows[5] == ["nothing,", "ranked", "first,", "ranked", "last,", "ranked"]
+    assert rows[6] == ["recall", "0.5", "0.75", "0.75"]
+
+
 def test_a_run_without_report(tmp_path):
     with pytest.raises(InputError, match="cannot be read as a report"):
         compare({"a": str(tmp_path / "a")}, workdir=str(tmp_path), title="one")

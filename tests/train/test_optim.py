@@ -108,6 +108,17 @@ def test_clipping_comes_before_the_rule():
     np.testing.assert_allclose(run(Optimizer("rmsprop", 0.1, clip_norm=0.9)), x, rtol=1e-5)
 
 
+@pytest.mark.parametrize("norm", [None, 0.9])
+def test_every_number_is_clipped_before_the_norm(norm):
+    x, v = np.zeros(5), np.zeros(5)
+    for g in GRADIENTS:
+        g = np.maximum(np.minimum(g, 0.5), -0.5)
+        g = g if norm is None else g * min(1.0, norm / np.linalg.norm(g))
+        v = 0.9 * v + 0.1 * g**2
+        x -= 0.1 * g / np.sqrt(v + 1e-8)
+    np.testing.assert_allclose(run(Optimizer("rmsprop", 0.1, clip_values=0.5, clip_norm=norm)), x, rtol=1e-5)
+
+
 @pytest.mark.parametrize("warmup", [0, 4])
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_schedules_are_their_formulas(schedule, warmup):
@@ -193,6 +204,7 @@ def test_the_schedule_drives_the_rule():
         (Optimizer(learning_rate=0.0), "optimizer.learning_rate: got 0.0"),
         (Optimizer(warmup=-1), "optimizer.warmup: got -1"),
         (Optimizer(clip_norm=0.0), "optimizer.clip_norm: got 0.0"),
+        (Optimizer(clip_values=-5.0), "optimizer.clip_values: got -5.0"),
         (Optimizer(clip_weights=-1.0), "optimizer.clip_weights: got -1.0"),
         (Optimizer("momentum", clip_updates=0.0), "optimizer.clip_updates: got 0.0"),
         (Optimizer(schedule="linear", constant=1.5), "optimizer.constant, optimizer.epoch: got 1.5 and 1"),

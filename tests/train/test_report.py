@@ -103,6 +103,17 @@ def test_what_is_measured_elsewhere_stands_at_the_end_of_the_table(tmp_path):
     assert lines[7:9] == [["model, night", "64", "inf"], ["copy, night", "81"]]
 
 
+def test_other_figures_elsewhere_have_a_table_of_their_own(tmp_path):
+    night = {"model": {"mse": 64.0}}
+    ranked = {"model": {"r1": 0.75, "by_lag": [1.0]}, "copy": {"r1": 0.5, "median": 3.0}}
+    report = write(tmp_path, elsewhere={"ranked": ranked, "night": night}, higher_is_better=("psnr", "ssim", "r1"))
+    lines = [re.split(r"  +", line) for line in shown(report) if line]
+    assert lines[7] == ["model, night", "64"]
+    assert lines[8] == ["ranked", "model", "copy"]
+    assert lines[10] == ["r1 ↑", "0.75", "0.5"]
+    assert lines[11][0].startswith("1000 steps")
+
+
 def test_better_is_positive_and_an_exact_baseline_has_no_ratio(tmp_path):
     report = write(tmp_path, baselines={"copy": {"mse": 0.0, "ssim": 0.25}})
     (row,) = [line for line in shown(report) if line.startswith("model against")]

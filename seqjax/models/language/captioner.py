@@ -54,8 +54,8 @@ class Config:
     dropout: float = 0.5
     """Share of the words' and the image's features, and of the outputs, that is dropped."""
     initial: Literal["neuraltalk", "lecun"] = "neuraltalk"
-    """How kernels start: U(-0.1, 0.1), a tenth of it for the output layer, or LeCun-normal. The recurrent one is
-    orthogonal in both."""
+    """How kernels start: U(-0.1, 0.1), a tenth of it for the output layer, or LeCun-normal, the recurrent one
+    orthogonal."""
     beams: int = 1
     """Of the search for a caption; 1 is greedy."""
     length_penalty: float = 0.0
@@ -117,7 +117,9 @@ class Decoder(nnx.Module):
         start = _initial(config, 0.1)
         self.words = nnx.Embed(config.vocabulary, config.embedding, embedding_init=start, rngs=rngs)
         params = self.cell.init(rngs.params(), config.embedding, config.features)
-        self.recurrent = nnx.Param(params._replace(input=start(rngs.params(), params.input.shape)))
+        drawn = ("input", "recurrent") if config.initial == "neuraltalk" else ("input",)
+        kernels = {name: start(rngs.params(), getattr(params, name).shape) for name in drawn}
+        self.recurrent = nnx.Param(params._replace(**kernels))
         seen = config.embedding if config.image_feed == "word" else params.bias.shape[-1]
         self.image = nnx.Linear(inputs, seen, use_bias=False, kernel_init=start, rngs=rngs)
         self.out = nnx.Linear(config.features, config.vocabulary, kernel_init=_initial(config, 0.01), rngs=rngs)
@@ -207,6 +209,13 @@ def describe(nets: Nets, batch: Batch) -> dict[str, Array]:
     encoded = decoder.encode(nets["encoder"](batch["image"]))
     options = {"length": config.length, "beams": config.beams, "length_penalty": config.length_penalty}
     return {"captions": tokens.write(decoder.step, decoder.init_state(encoded), len(encoded), **options)}
+
+
+def likelihoods(nets: Nets, batch: Batch, captions: Int[Array, "M T"]) -> Float[Array, "B M"]:
+    """``log p(caption | image)`` of every image and every one of these captions, rows of ids, in nats."""
+    decoder = nets["decoder"]
+    encoded = decoder.encode(nets["encoder"](batch["image"]))
+    return tokens.text_log_probs(lambda ids: decoder(encoded, ids), captions, len(encoded))
 
 
 def _cost(nets: Nets, batch: Batch, key: PRNGKeyArray | None) -> Float[Array, " B"]:

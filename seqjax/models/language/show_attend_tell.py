@@ -382,6 +382,13 @@ def describe(nets: Nets, batch: Batch) -> dict[str, Array]:
     return {"captions": ids, "weights": _maps(decoder, decoder(encoded, before)[1].seen)}
 
 
+def likelihoods(nets: Nets, batch: Batch, captions: Int[Array, "M T"]) -> Float[Array, "B M"]:
+    """``log p(caption | image)`` of every image and every one of these captions, rows of ids, in nats."""
+    decoder = nets["decoder"]
+    encoded = decoder.encode(nets["encoder"](batch["image"]))
+    return tokens.text_log_probs(lambda ids: decoder(encoded, ids)[0], captions, len(encoded.annotations))
+
+
 def write(decoder: Decoder, encoded: Encoded) -> Int[Array, "B length"]:
     """The caption that the search finds."""
     config = decoder.config

@@ -11,6 +11,13 @@ Departures: none that changes the function. The paper does not say whether the p
 (here, as in its formulas and in Tensor2Tensor, they have none; the other layers do), nor where dropout within the
 feed-forward network goes (after the ReLU, as in Tensor2Tensor; ``attention_dropout`` is Tensor2Tensor's too, and 0).
 The paper prints 65 and 213 million parameters and 37,000 tokens, which make 63.0 and 214.2 million here.
+
+Beyond the paper, ``positions`` may be "rotary" (Su et al., *RoFormer*, 2021) or "alibi" (Press et al., *Train Short,
+Test Long*, 2022) instead of its sinusoids: distances in the self-attention of encoder and decoder, and nothing added to
+the embeddings. Attention to the source has neither, as in RoFormer's translation (section 4.1): a place in the target
+has no distance to one in the source, so that who is to be asked for follows from what was read. Press et al. have
+decoders alone; the encoder's distance is the same both ways, so that only what stands there, such as BOS and EOS, tells
+left from right.
 """
 
 import dataclasses
@@ -23,15 +30,16 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from seqjax import compat
-from seqjax.nn.transformer import BlockConfig, DecoderBlock, EncoderBlock, Placement, layer_norm
+from seqjax.nn.transformer import BlockConfig, DecoderBlock, EncoderBlock, Placement, Relative, layer_norm
 from seqjax.ops.beam_search import Beams, beam_search
 from seqjax.ops.compose import dropped
 from seqjax.ops.dot_product_attention import Implementation
 from seqjax.ops.multi_head import Cache, Memory
-from seqjax.ops.position import Layout, sinusoidal
+from seqjax.ops.position import sinusoidal
 from seqjax.ops.tokens import BOS, EOS, PAD, forbidden, foretold, lengths, token_cross_entropy, token_mean
 
 Embeddings = Literal["one", "target", "three"]
+Positions = Literal["interleaved", "split", "rotary", "alibi"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,8 +62,9 @@ class Config:
     """Normalisation after each sum, as published, which needs warm-up, or before each sub-layer."""
     embeddings: Embeddings = "one"
     """Matrices: one for source, target and output; one for the source and one for target and output; or three."""
-    positions: Layout = "interleaved"
-    """Sinusoids in the paper's order, or sines before cosines, as Tensor2Tensor and Flax have them."""
+    positions: Positions = "interleaved"
+    """Sinusoids in the paper's order; sines before cosines, as Tensor2Tensor and Flax have them; or none, but distances
+    in self-attention, "rotary" or "alibi"."""
     bias: bool = False
     """Whether the projections of attention have biases."""
     dropout: float = 0.1
@@ -86,6 +95,11 @@ class Config:
         return cls(vocabulary=14, layers=1, features=8, heads=2, hidden=12, dropout=0.0, beams=2, extra=0)
 
     @property
+    def relative(self) -> Relative | None:
+        """What self-attention is told of distance."""
+        return self.positions if self.positions in ("rotary", "alibi") else None
+
+    @property
     def block(self) -> BlockConfig:
         """One block."""
         return BlockConfig(
@@ -93,6 +107,7 @@ class Config:
             heads=self.heads,
             hidden=self.hidden,
             norm=self.norm,
+            relative=self.relative,
             bias=self.bias,
             dropout=self.dropout,
             attention_dropout=self.attention_dropout,
@@ -120,11 +135,14 @@ class Embedding(nnx.Module):
     def __call__(
         self, ids: Int[Array, "B T"], start: Array | int = 0, *, key: PRNGKeyArray | None = None
     ) -> Float[Array, "B T D"]:
-        """``√D E[id] + PE(position)``, with dropout; ``start`` is the first token's position."""
-        features = self.config.features
+        """``√D E[id] + PE(position)``, with dropout; ``start`` is the first token's position. Without sinusoids, the
+        first term alone."""
+        config, features = self.config, self.config.features
         xs = self.matrix[...][ids] * features**0.5
-        codes = sinusoidal(start + jnp.arange(ids.shape[1]), features, layout=self.config.positions)
-        return dropped(xs + jnp.broadcast_to(codes.astype(xs.dtype), xs.shape), self.config.dropout, key)
+        if config.positions != "rotary" and config.positions != "alibi":
+            codes = sinusoidal(start + jnp.arange(ids.shape[1]), features, layout=config.positions)
+            xs = xs + jnp.broadcast_to(codes.astype(xs.dtype), xs.shape)
+        return dropped(xs, config.dropout, key)
 
     def logits(self, xs: Float[Array, "B T D"]) -> Float[Array, "B T V"]:
         """Products with every row."""
