@@ -14,16 +14,20 @@ Held out are other scenes, of the kinds of object known from training. The repor
 captions written, the share that is one of the references, and the nats per caption with which the true one is foretold,
 beside one caption for all, and that of the training picture with the nearest pixels. The same is measured on the split
 `novel`, in each of whose scenes one object joins a colour and a shape that training shows with others alone. `ranked`
-is the papers' other measure: of the first held-out images and their captions, by log p(caption | image), how high an
-image's caption stands among all captions (`text_r1` to `text_median`) and a caption's image among all images. A caption
-is right for every image of whose references it is one, which two scenes may share; equal scores count half. report.json
-has the recalls of scores without meaning; the baselines score a caption by the words it shares with the one they tell.
+is Show and Tell's other measure: of the first held-out images and their captions, by log p(caption | image), how high
+an image's caption stands among all captions (`text_r1` to `text_median`) and a caption's image among all images. A
+caption is right for every image of whose references it is one, which two scenes may share; equal scores count half.
+report.json has the recalls of scores without meaning; the baselines score a caption by the words it shares with the one
+they tell.
 
 Measured: `cpu`, seed 0, on one busy core: Karpathy and Fei-Fei's network 99.8 % of the held-out captions right, BLEU-4
 0.9995, 0.017 nats; Show and Tell 99.1 %, 0.9971, 0.044 nats; without the image 0.1 %, 5.95 nats; nearest picture 59.1
 %. New kinds of object are beyond all of them: of `novel`, Karpathy and Fei-Fei's network has 2.7 % right (BLEU-4 0.760,
-10.0 nats), Show and Tell 0.4 % (0.730, 9.87 nats), the nearest picture none (0.722). By Muon: with Adam, in twice the
-steps, Show and Tell stayed blind. `paper` and `show_and_tell` have not been trained yet.
+10.0 nats), Show and Tell 0.4 % (0.730, 9.87 nats), the nearest picture none (0.722). Of 100 scenes both find every
+caption and every image first (`rsum` 600); the nearest picture 59 % of the captions and 53 % of the images (508);
+blind, 1 % and none (17), for it gives all images one likelihood and so the middle rank, where chance has 1.4 % and,
+among the ten first, 14 %. By Muon: with Adam, in twice the steps, Show and Tell stayed blind. `paper` and
+`show_and_tell` have not been trained yet.
 """
 
 import dataclasses
