@@ -15,6 +15,7 @@ def bucketed_batches(
     bounds: Sequence[int],
     keys: Sequence[str],
     *,
+    longest: Sequence[int] | np.ndarray | None = None,
     batch_size: int | Sequence[int],
     seed: int,
     start_step: int = 0,
@@ -33,9 +34,10 @@ def bucketed_batches(
 
     Args:
       source: records with ``{key}``, ``[T, ..]``, and ``{key}_length``, how much of it counts, as ``TextToIds`` makes
-        them; every record is read once here, for its lengths.
+        them.
       bounds: lengths, rising; the last one no shorter than the longest sequence.
       keys: of the sequences.
+      longest: length of each record's longest sequence; None reads every record once here to find out.
       batch_size: of the global batch, ``B``; or one for each of bounds, such as ``batch_sizes`` gives.
       seed: of the order and of ``augment``.
       start_step: global step of the first batch, a multiple of ``steps_per_call``.
@@ -54,8 +56,11 @@ def bucketed_batches(
         raise InputError(f"bounds={list(bounds)} are not lengths that rise: give some such as [8, 16, 32].")
     if start_step % steps_per_call:
         raise InputError(f"start_step={start_step} is not a multiple of steps_per_call={steps_per_call}.")
-    longest = [max(int(source[i][f"{key}_length"]) for key in keys) for i in range(len(source))]
-    if max(longest, default=0) > bounds[-1]:
+    if longest is None:
+        longest = [max(int(source[i][f"{key}_length"]) for key in keys) for i in range(len(source))]
+    if len(longest) != len(source):
+        raise InputError(f"longest has {len(longest)} numbers for {len(source)} records: give one for each.")
+    if np.max(longest, initial=0) > bounds[-1]:
         raise InputError(f"a sequence of {max(longest)} is longer than the last of bounds={list(bounds)}: raise it.")
     places = np.searchsorted(bounds, longest)
     filled = np.unique(places).tolist()

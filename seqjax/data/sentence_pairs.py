@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int, Int32
 
 from seqjax.data.bucketing import batch_sizes, bucketed_batches
 from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Record, SkipDamaged, Source, in_memory, open_source
+from seqjax.data.source import Record, SkipDamaged, Source, in_memory, open_source, part
 from seqjax.data.subwords import Subwords, learn_subwords
 from seqjax.data.text import SPECIAL, TOKENIZERS, UNK, TextToIds, Tokenizer, Vocabulary, texts
 from seqjax.errors import InputError
@@ -37,7 +37,7 @@ class Pairs:
     """Split that is held out, or a part of one, such as test[:100]."""
     longer: str | None = None
     """Configuration whose held-out texts are measured too, once, such as one of strings longer than any that training
-    shows; ``length`` has to be enough for them."""
+    shows."""
     data_dir: str | None = None
     """Where prepared sets are; TFDS's own choice if None."""
     tokenizer: str = "whitespace"
@@ -45,7 +45,8 @@ class Pairs:
     subwords: int = 0
     """Merges of byte pair encoding, learned from the training split; 0 leaves words whole."""
     length: int = 18
-    """Ids of a text, beginning and end among them; longer texts lose their end."""
+    """Ids of a text for training, beginning and end among them. Pairs of which either text is longer are left out of
+    training. Held-out texts are never cut: if one is longer, the rows of its split are as long as that."""
     bounds: tuple[int, ...] = ()
     """Lengths of buckets, the last one ``length``: a batch is of one bucket, and no longer; () makes one of all."""
     in_memory: bool = True
@@ -119,10 +120,49 @@ def learn_language(pairs: Pairs, largest: Sequence[int], *, keep: Path | None = 
     return language
 
 
-def open_pairs(pairs: Pairs, language: Language, split: str) -> Source:
-    """A split as ids: ``source`` and ``target``, int32 ``[length]``, their lengths, and ``index``, the pair's place."""
-    source = _Numbered(_opened(pairs, split), pairs, language)
-    return in_memory(source) if pairs.in_memory or split != "train" else source
+class PairRows:
+    """Pairs as ids: ``source`` and ``target``, int32 ``[L]``, their lengths, and ``index``, the pair's place.
+
+    Args:
+      source: records of these.
+      longest: the longer length of each pair, BOS and EOS among it.
+    """
+
+    def __init__(self, source: Source, longest: Int[np.ndarray, " N"]) -> None:
+        self._source, self.longest = source, longest
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int, /) -> Record:
+        return self._source[index]
+
+    @property
+    def damaged(self) -> Mapping[int, str]:
+        """What ``SkipDamaged`` met so far."""
+        return getattr(self._source, "damaged", {})
+
+
+def open_pairs(pairs: Pairs, language: Language, split: str) -> PairRows:
+    """A split as ids. Of "train" it has the pairs no longer than ``pairs.length``, in rows of that; of any other split
+    all, in rows that are long enough for every text, at least ``pairs.length``.
+
+    Raises:
+      InputError: no pair for training is short enough; as ``open_source``.
+    """
+    texts = _opened(pairs, split)
+    longest = _longest(texts, pairs, language)
+    if split != "train":
+        length = max(pairs.length, int(longest.max()))
+        return PairRows(in_memory(_Numbered(texts, pairs, language, length)), longest)
+    places = np.flatnonzero(longest <= pairs.length)
+    if not len(places):
+        raise InputError(
+            f"length={pairs.length} leaves no pair of {pairs.name} to train on, the shortest has {longest.min()} ids: "
+            "raise it."
+        )
+    rows = part(_Numbered(texts, pairs, language, pairs.length), places.tolist())
+    return PairRows(in_memory(rows) if pairs.in_memory else rows, longest[places])
 
 
 def measured(pairs: Pairs) -> dict[str, Pairs]:
@@ -132,7 +172,7 @@ def measured(pairs: Pairs) -> dict[str, Pairs]:
 
 
 def pair_batches(
-    pairs: Pairs, source: Source, *, seed: int, start_step: int, steps_per_call: int, **share: Any
+    pairs: Pairs, source: PairRows, *, seed: int, start_step: int, steps_per_call: int, **share: Any
 ) -> Iterator[Mapping[str, np.ndarray]]:
     """Shuffled pairs from a step on, of one bucket at a time if so configured; ``share`` is the process's."""
     options: dict[str, Any] = {
@@ -146,7 +186,7 @@ def pair_batches(
     if pairs.tokens:
         options["batch_size"] = batch_sizes(pairs.bounds, tokens=pairs.tokens, multiple=pairs.batch)
     if pairs.bounds:
-        return bucketed_batches(source, pairs.bounds, SIDES, **options, **share)
+        return bucketed_batches(source, pairs.bounds, SIDES, longest=source.longest, **options, **share)
     return train_batches(source, **options, **share)
 
 
@@ -197,14 +237,20 @@ def _pieces(tokenizer: Tokenizer, subwords: Subwords | None, text: str) -> list[
     return words if subwords is None else subwords.cut(words)
 
 
+def _longest(source: Source, pairs: Pairs, language: Language) -> Int[np.ndarray, " N"]:
+    sides = (pairs.source, pairs.target)
+    records = (source[i] for i in range(len(source)))
+    return np.array([2 + max(len(language.pieces(texts(r[side])[0])) for side in sides) for r in records], np.int32)
+
+
 class _Numbered:
     """Pairs as ids, each with its place."""
 
-    def __init__(self, source: Source, pairs: Pairs, language: Language) -> None:
+    def __init__(self, source: Source, pairs: Pairs, language: Language, length: int) -> None:
         self._source, self._sides = source, (pairs.source, pairs.target)
         cut = Tokenizer(language.name, language.pieces)
         self._encode = [
-            TextToIds(vocabulary, cut, {side: pairs.length})
+            TextToIds(vocabulary, cut, {side: length})
             for side, vocabulary in zip(SIDES, language.vocabularies, strict=True)
         ]
 

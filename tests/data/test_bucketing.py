@@ -119,3 +119,15 @@ def test_budgets_that_do_not_fit():
         batch_sizes(BOUNDS, tokens=17, multiple=2)
     with pytest.raises(InputError, match="not one number for each"):
         batches(1, batch_size=[4, 4])
+
+
+def test_lengths_that_are_known_are_not_read():
+    class Unread(list):
+        def __getitem__(self, i):
+            record = super().__getitem__(i)
+            return {key: record[key] for key in record if key != "x_length"}
+
+    found = batches(9, source=Unread(SOURCE), longest=SIZES)
+    assert all(np.array_equal(a["x"], b["x"]) for a, b in zip(found, batches(9), strict=True))
+    with pytest.raises(InputError, match="longest has 2 numbers for 36 records"):
+        batches(1, longest=[1, 2])

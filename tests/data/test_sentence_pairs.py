@@ -98,6 +98,31 @@ def test_batches_with_buckets_and_without(pairs):
     assert (first_pairs(source, 3)["source"] == PAD).any()
 
 
+def test_long_pairs_are_left_out_of_training_and_never_cut(pairs):
+    """Sentences of the translate rule have 7 to 11 words a side, with BOS and EOS up to 13."""
+    pairs = dataclasses.replace(pairs, length=9)
+    language = learn_language(pairs, (200,))
+    both = {
+        split: list(zip(raw(pairs, split, "source"), raw(pairs, split, "target"), strict=True))
+        for split in ("train", "test")
+    }
+    short = [i for i, texts in enumerate(both["train"]) if all(len(text.split()) <= 7 for text in texts)]
+    assert 0 < len(short) < len(both["train"])
+    assert any(len(text.split()) > 7 for texts in both["test"] for text in texts)
+    train, test = open_pairs(pairs, language, "train"), open_pairs(pairs, language, "test")
+    assert [int(train[i]["index"]) for i in range(len(train))] == short
+    assert train[0]["source"].shape == (9,)
+    assert len(test) == len(both["test"])
+    for i, (source, target) in enumerate(both["test"]):
+        for side, text in (("source", source), ("target", target)):
+            assert test[i][f"{side}_length"] == len(text.split()) + 2
+            assert test[i][side].shape == (max(len(t.split()) for ts in both["test"] for t in ts) + 2,)
+    assert open_pairs(dataclasses.replace(pairs, length=20), language, "test")[0]["source"].shape == (20,)
+    assert len(open_pairs(dataclasses.replace(pairs, in_memory=False), language, "train")) == len(short)
+    with pytest.raises(InputError, match="length=5 leaves no pair of transduction to train on, the shortest has"):
+        open_pairs(dataclasses.replace(pairs, length=5), language, "train")
+
+
 def test_what_is_not_there_is_refused_by_name(pairs):
     with pytest.raises(InputError, match="transduction has no texts \\['pt'\\], but"):
         learn_language(dataclasses.replace(pairs, source="pt"), (9,))
