@@ -186,7 +186,7 @@ def alone(config: Config, system: System) -> Config:
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
     pairs, language = config.data, languages(config)
-    train = open_pairs(pairs, language, "train")
+    train = open_pairs(pairs, language, "train", keep=Path(config.workdir).expanduser() / "lengths.npz")
     tests = {place: open_pairs(those, language, those.test) for place, those in measured(pairs).items()}
 
     def batches(step: int) -> Any:

@@ -12,7 +12,7 @@ schedule on WMT 2014 English to German, in pieces of words learned from the trai
 ted_hrlr_translate --data.config pt_to_en --data.source pt --data.target en` is a smaller set of TFDS), `big` the big
 one in three times as many steps; both leave pairs with more than 126 pieces on a side out of training, and cut no
 held-out source or reference; `tiny` takes seconds and is what the tests run. The vocabulary stays in the work
-directory, as vocabulary.json.
+directory, as vocabulary.json, and so do the lengths of the training pairs, as lengths.npz.
 Held out are other strings and sentences. What is measured is written freely, by beam search: the share of outputs that
 are right from first to last, and BLEU; and the perplexity of the right output, its end included. `attention.png` shows
 where every head of every decoder layer looks in the source while it writes.
@@ -156,7 +156,7 @@ def prepare(config: Config) -> Experiment:
     pairs, model = config.data, config.model
     sizes = (model.vocabulary,) if model.source_vocabulary is None else (model.source_vocabulary, model.vocabulary)
     language = learn_language(pairs, sizes, keep=Path(config.workdir).expanduser() / "vocabulary.json")
-    train = open_pairs(pairs, language, "train")
+    train = open_pairs(pairs, language, "train", keep=Path(config.workdir).expanduser() / "lengths.npz")
     tests = {place: open_pairs(those, language, those.test) for place, those in measured(pairs).items()}
 
     def batches(step: int) -> Any:

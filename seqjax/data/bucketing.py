@@ -64,7 +64,7 @@ def bucketed_batches(
         raise InputError(f"a sequence of {max(longest)} is longer than the last of bounds={list(bounds)}: raise it.")
     places = np.searchsorted(bounds, longest)
     filled = np.unique(places).tolist()
-    buckets = [_Bucket(source, np.flatnonzero(places == k).tolist(), tuple(keys), bounds[k]) for k in filled]
+    buckets = [_Bucket(source, np.flatnonzero(places == k), tuple(keys), bounds[k]) for k in filled]
     order = Order(list(map(len, buckets)), [sizes[k] * steps_per_call for k in filled], seed)
     seeds = np.random.SeedSequence(seed).generate_state(len(buckets))
     begun = order.begun(start_step // steps_per_call)
@@ -153,12 +153,12 @@ class Buckets:
 class _Bucket:
     """The records of some places, cut to a bound."""
 
-    def __init__(self, source: Source, places: Sequence[int], keys: tuple[str, ...], bound: int) -> None:
+    def __init__(self, source: Source, places: np.ndarray, keys: tuple[str, ...], bound: int) -> None:
         self._source, self._places, self._keys, self._bound = source, places, keys, bound
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int, /) -> Record:
-        record = self._source[self._places[index]]
+        record = self._source[int(self._places[index])]
         return record | {key: record[key][: self._bound] for key in self._keys}

@@ -1,8 +1,8 @@
 """Pairs of texts, such as a sentence and its translation, as recipes that learn one from the other take them."""
 
 import dataclasses
+import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int, Int32
 
 from seqjax.data.bucketing import batch_sizes, bucketed_batches
+from seqjax.data.kept import kept_array, write_whole
 from seqjax.data.pipeline import eval_batches, train_batches
 from seqjax.data.source import Record, SkipDamaged, Source, in_memory, open_source, part
 from seqjax.data.subwords import Subwords, learn_subwords
@@ -19,6 +20,8 @@ from seqjax.data.text import SPECIAL, TOKENIZERS, UNK, TextToIds, Tokenizer, Voc
 from seqjax.errors import InputError
 
 SIDES = ("source", "target")
+SAMPLE = 64
+"""Pairs that tell whether a set, and the code that cuts its texts up, are those of lengths that were kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,25 +146,31 @@ class PairRows:
         return getattr(self._source, "damaged", {})
 
 
-def open_pairs(pairs: Pairs, language: Language, split: str) -> PairRows:
+def open_pairs(pairs: Pairs, language: Language, split: str, *, keep: Path | None = None) -> PairRows:
     """A split as ids. Of "train" it has the pairs no longer than ``pairs.length``, in rows of that; of any other split
     all, in rows that are long enough for every text, at least ``pairs.length``.
+
+    Args:
+      pairs: which.
+      language: what makes ids of them.
+      split: which of their splits.
+      keep: file to keep the lengths of its pairs in, which take hours for millions of them; None for no file.
 
     Raises:
       InputError: no pair for training is short enough; as ``open_source``.
     """
-    texts = _opened(pairs, split)
-    longest = _longest(texts, pairs, language)
+    records = _opened(pairs, split)
+    longest = _longest(records, pairs, language) if keep is None else _kept(keep, split, records, pairs, language)
     if split != "train":
         length = max(pairs.length, int(longest.max()))
-        return PairRows(in_memory(_Numbered(texts, pairs, language, length)), longest)
+        return PairRows(in_memory(_Numbered(records, pairs, language, length)), longest)
     places = np.flatnonzero(longest <= pairs.length)
     if not len(places):
         raise InputError(
             f"length={pairs.length} leaves no pair of {pairs.name} to train on, the shortest has {longest.min()} ids: "
             "raise it."
         )
-    rows = part(_Numbered(texts, pairs, language, pairs.length), places.tolist())
+    rows = part(_Numbered(records, pairs, language, pairs.length), places)
     return PairRows(in_memory(rows) if pairs.in_memory else rows, longest[places])
 
 
@@ -243,6 +252,18 @@ def _longest(source: Source, pairs: Pairs, language: Language) -> Int[np.ndarray
     return np.array([2 + max(len(language.pieces(texts(r[side])[0])) for side in sides) for r in records], np.int32)
 
 
+def _kept(keep: Path, split: str, source: Source, pairs: Pairs, language: Language) -> Int[np.ndarray, " N"]:
+    """The lengths, as a file has them if it was written of the same texts, cut up in the same way."""
+    spread = np.linspace(0, len(source) - 1, SAMPLE).astype(int)
+    cut = [language.pieces(text) for text in _texts(part(source, spread), pairs.source, pairs.target)]
+    of = (pairs.name, pairs.config, pairs.source, pairs.target, split, len(source), language.name, language.subwords)
+    fingerprint = hashlib.sha256(repr((of, language.vocabularies, cut)).encode()).hexdigest()
+    found = kept_array(keep, fingerprint, lambda: _longest(source, pairs, language))
+    if getattr(source, "damaged", {}):  # of what stands in for them, which a set that was repaired has not
+        keep.unlink(missing_ok=True)
+    return found
+
+
 class _Numbered:
     """Pairs as ids, each with its place."""
 
@@ -270,14 +291,11 @@ class _Numbered:
 
 
 def _write(path: Path, language: Language) -> None:
-    """Another process may be writing the same."""
     content = {
         "merges": None if language.subwords is None else language.subwords.merges,
         "vocabularies": [dataclasses.asdict(vocabulary) for vocabulary in language.vocabularies],
     }
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(content))
-    draft.replace(path)
+    write_whole(path, json.dumps(content).encode())
 
 
 def _read(path: Path, tokenizer: Tokenizer) -> Language:

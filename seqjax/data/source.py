@@ -176,7 +176,7 @@ def mapped(source: Source, transform: Callable[[Record], Record]) -> Source:
     return _Mapped(source, transform)
 
 
-def part(source: Source, places: Sequence[int]) -> Source:
+def part(source: Source, places: Sequence[int] | np.ndarray) -> Source:
     """Some records of a source, in the order given."""
     return _Part(source, places)
 
@@ -252,14 +252,14 @@ class _Mapped:
 
 
 class _Part:
-    def __init__(self, source: Source, places: Sequence[int]) -> None:
+    def __init__(self, source: Source, places: Sequence[int] | np.ndarray) -> None:
         self._source, self._places = source, places
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int, /) -> Record:
-        return self._source[self._places[index]]
+        return self._source[int(self._places[index])]
 
     @property
     def damaged(self) -> Mapping[int, str]:

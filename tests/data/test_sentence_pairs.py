@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from seqjax.data import sentence_pairs
 from seqjax.data.sentence_pairs import (
     Pairs,
     first_pairs,
@@ -16,7 +17,7 @@ from seqjax.data.sentence_pairs import (
     references,
 )
 from seqjax.data.source import open_source
-from seqjax.data.text import BOS, EOS, PAD, UNK, texts
+from seqjax.data.text import BOS, EOS, PAD, UNK, WORDS, Tokenizer, texts
 from seqjax.errors import InputError
 
 
@@ -121,6 +122,49 @@ def test_long_pairs_are_left_out_of_training_and_never_cut(pairs):
     assert len(open_pairs(dataclasses.replace(pairs, in_memory=False), language, "train")) == len(short)
     with pytest.raises(InputError, match="length=5 leaves no pair of transduction to train on, the shortest has"):
         open_pairs(dataclasses.replace(pairs, length=5), language, "train")
+
+
+def test_lengths_are_computed_once(pairs, tmp_path, monkeypatch):
+    """And anew for another split, another vocabulary and a tokenizer that cuts otherwise."""
+    pairs = dataclasses.replace(pairs, in_memory=False)
+    language, keep, calls = learn_language(pairs, (200,)), tmp_path / "lengths.npz", []
+    longest = sentence_pairs._longest
+    monkeypatch.setattr(sentence_pairs, "_longest", lambda *those: calls.append(1) or longest(*those))
+
+    def found(language, split):
+        return open_pairs(pairs, language, split, keep=keep).longest.tolist()
+
+    sizes = [
+        2 + max(len(source.split()), len(target.split()))
+        for source, target in zip(raw(pairs, "train", "source"), raw(pairs, "train", "target"), strict=True)
+    ]
+    assert found(language, "train") == found(language, "train") == sizes
+    assert len(calls) == 1
+    letters = language._replace(tokenizer=Tokenizer(WORDS.name, lambda text: [text]))
+    assert set(found(letters, "train")) == {3}
+    assert len(calls) == 2
+    assert found(learn_language(pairs, (30,)), "train") == sizes
+    assert len(found(language, "test")) == 16
+    assert len(calls) == 4
+    assert [path.name for path in tmp_path.iterdir()] == ["lengths.npz"]
+
+
+def test_lengths_of_what_stands_in_for_damage_are_not_kept(pairs, tmp_path, monkeypatch):
+    opened = sentence_pairs._opened
+
+    class Damaged:
+        def __init__(self, source):
+            self.source, self.damaged = source, {3: "for this test"}
+
+        def __len__(self):
+            return len(self.source)
+
+        def __getitem__(self, i):
+            return self.source[i]
+
+    monkeypatch.setattr(sentence_pairs, "_opened", lambda *those: Damaged(opened(*those)))
+    open_pairs(pairs, learn_language(pairs, (200,)), "train", keep=tmp_path / "lengths.npz")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_is_not_there_is_refused_by_name(pairs):
