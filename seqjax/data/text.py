@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32
 
+from seqjax.data.kept import write_whole
 from seqjax.data.source import Record, open_source
 from seqjax.errors import InputError
 
@@ -154,7 +155,7 @@ class Vocabulary:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it as JSON."""
-        Path(path).write_text(json.dumps(dataclasses.asdict(self)))
+        write_whole(Path(path), json.dumps(dataclasses.asdict(self)).encode())
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Vocabulary":
@@ -184,6 +185,7 @@ def training_vocabulary(
     data_dir: str | os.PathLike[str] | None = None,
     least: int = 1,
     largest: int | None = None,
+    keep: Path | None = None,
 ) -> Vocabulary:
     """The vocabulary of a data set's training split, and of no other: held-out words are not known in advance.
 
@@ -196,6 +198,7 @@ def training_vocabulary(
       data_dir: where prepared sets are.
       least: how often a token has to occur.
       largest: how many tokens at most; all if None.
+      keep: file to read it from if it is there, and to write it to if not; None for no file.
 
     Raises:
       InputError: a split that is not for training; as ``open_source`` and ``Vocabulary.of``.
@@ -206,10 +209,15 @@ def training_vocabulary(
                 f"split={split!r} for a vocabulary holds {part!r}, which is not for training: give 'train', a part of "
                 "it such as 'train[:80%]', or 'train+restval'."
             )
-    source = open_source(name, split=split, config=config, data_dir=data_dir)
+    if keep is not None and keep.exists():
+        return Vocabulary.load(keep)
+    source = open_source(name, split=split, config=config, data_dir=data_dir, only=keys)
     records = (source[i] for i in range(len(source)))
     found = (text for record in records for key in keys for text in texts(record[key]))
-    return Vocabulary.of(map(tokenizer.split, found), least=least, largest=largest)
+    vocabulary = Vocabulary.of(map(tokenizer.split, found), least=least, largest=largest)
+    if keep is not None:
+        vocabulary.save(keep)
+    return vocabulary
 
 
 @dataclasses.dataclass(frozen=True)

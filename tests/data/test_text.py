@@ -92,7 +92,7 @@ def splits(monkeypatch):
     """A set whose test split has a word of its own."""
     said = {"train": b"a dog", "restval": b"a cat", "test": b"a yak"}
 
-    def opened(name, *, split, config, data_dir):
+    def opened(name, *, split, config, data_dir, only):
         return [
             {"text": np.asarray(said[part.split("[")[0]]), "note": np.asarray([b"no", b"note"])}
             for part in split.split("+")
@@ -113,6 +113,14 @@ def test_vocabulary_is_of_the_training_split(splits):
     for split in ("test", "train+test", "test[:10%]", "validation", "all"):
         with pytest.raises(InputError, match="not for training"):
             tokens(split=split)
+
+
+def test_a_vocabulary_is_kept(splits, tmp_path, monkeypatch):
+    keep = tmp_path / "vocabulary.json"
+    one = training_vocabulary("set", keys=("text",), tokenizer=WORDS, keep=keep)
+    monkeypatch.setattr(text, "open_source", None)
+    assert training_vocabulary("not there", keys=("text",), tokenizer=WORDS, keep=keep) == one
+    assert [path.name for path in tmp_path.iterdir()] == ["vocabulary.json"]
 
 
 RECORD = {
