@@ -28,7 +28,9 @@ from seqjax.errors import InputError
 
 PAD, BOS, EOS, UNK = range(4)
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
-"""How PAD, BOS, EOS and UNK are printed; no tokenizer makes such a token."""
+"""PAD, BOS, EOS and UNK in writing. A text that has them, as sets without their rare words do, means unknown words."""
+UNKNOWN = "< unk >"
+"""How UNK is printed: the blanks keep it from being a token of any tokenizer, so it never equals a reference's."""
 
 
 class Tokenizer(NamedTuple):
@@ -114,7 +116,7 @@ class Vocabulary:
 
     @staticmethod
     def of(sentences: Iterable[Sequence[str]], *, least: int = 1, largest: int | None = None) -> "Vocabulary":
-        """The tokens of sentences for training.
+        """The tokens of sentences for training, without those of `SPECIAL`.
 
         Args:
           sentences: as a tokenizer splits them.
@@ -125,7 +127,8 @@ class Vocabulary:
           InputError: no token is left.
         """
         counted = Counter(token for sentence in sentences for token in sentence)
-        known = sorted((-count, token) for token, count in counted.items() if count >= least)[:largest]
+        enough = ((-count, token) for token, count in counted.items() if count >= least and token not in SPECIAL)
+        known = sorted(enough)[:largest]
         if not known:
             raise InputError(
                 f"A vocabulary of tokens that occur least={least} times, at most {largest} of them, is empty: give a "
@@ -146,11 +149,11 @@ class Vocabulary:
         return row
 
     def decode(self, ids: Int[np.ndarray, " L"]) -> list[str]:
-        """The tokens before the first EOS, without PAD and BOS; UNK, and ids that no token has, as ``<unk>``."""
+        """The tokens before the first EOS, without PAD and BOS; UNK, and ids that no token has, as ``UNKNOWN``."""
         ids = np.asarray(ids)
         ends = np.flatnonzero(ids == EOS)
         kept = ids[: ends[0]] if len(ends) else ids
-        names = SPECIAL + self.tokens
+        names = (*SPECIAL[:UNK], UNKNOWN, *self.tokens)
         return [names[i if i < len(names) else UNK] for i in kept if i not in (PAD, BOS)]
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -172,7 +175,7 @@ class Vocabulary:
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:
-        return {token: i for i, token in enumerate(self.tokens, len(SPECIAL))}
+        return {token: i for i, token in enumerate(self.tokens, len(SPECIAL)) if token not in SPECIAL}
 
 
 def training_vocabulary(

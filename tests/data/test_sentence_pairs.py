@@ -17,7 +17,7 @@ from seqjax.data.sentence_pairs import (
     references,
 )
 from seqjax.data.source import open_source
-from seqjax.data.text import BOS, EOS, PAD, UNK, WORDS, Tokenizer, texts
+from seqjax.data.text import BOS, EOS, PAD, UNK, UNKNOWN, WORDS, Tokenizer, texts
 from seqjax.errors import InputError
 
 
@@ -65,7 +65,7 @@ def test_words_of_held_out_pairs_may_be_unknown(pairs):
     assert expected == {i: [text.split()] for i, text in enumerate(raw(pairs, "test", "target"))}
     source = open_pairs(pairs, language, "test")
     for i, (words,) in expected.items():
-        assert language.words(source[i]["target"]) == [w if w in known else "<unk>" for w in words]
+        assert language.words(source[i]["target"]) == [w if w in known else UNKNOWN for w in words]
 
 
 def test_what_was_learned_is_kept(pairs, tmp_path):

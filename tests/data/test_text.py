@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqjax.data import text
-from seqjax.data.text import CAPTIONS, CHARACTERS, MT_13A, WORDS, ChooseOne, TextToIds, Vocabulary, training_vocabulary
+from seqjax.data.text import (
+    CAPTIONS,
+    CHARACTERS,
+    MT_13A,
+    SPECIAL,
+    UNK,
+    UNKNOWN,
+    WORDS,
+    ChooseOne,
+    TextToIds,
+    Vocabulary,
+    training_vocabulary,
+)
 from seqjax.errors import InputError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "tokens.json").read_text())
@@ -55,6 +67,24 @@ def test_vocabulary_has_the_most_frequent_first():
             Vocabulary.of(SENTENCES, **limits)
 
 
+@pytest.mark.parametrize("written", SPECIAL)
+def test_what_is_unknown_is_never_right(written):
+    """Not even where a text has the special tokens in writing, as those of Mikolov's Penn Treebank."""
+    vocabulary = Vocabulary.of([["a", written, written]])
+    assert vocabulary.tokens == ("a",)
+    for known in (vocabulary, Vocabulary(("a", written), (2, 1))):
+        row = known.encode([written, "x", "a"], 5)
+        assert row.tolist() == [1, UNK, UNK, 4, 2]
+        assert known.decode(row) == [UNKNOWN, UNKNOWN, "a"]
+
+
+@given(st.text())
+def test_no_tokenizer_makes_the_unknown_token(said):
+    for tokenizer in text.TOKENIZERS.values():
+        for sentence in (said, said + UNKNOWN, f"a {UNKNOWN} b"):
+            assert UNKNOWN not in tokenizer.split(sentence)
+
+
 @given(st.lists(st.sampled_from("abcdxy"), max_size=12), st.integers(2, 14))
 def test_ids_against_a_loop(tokens, length):
     expected = [1]
@@ -65,7 +95,7 @@ def test_ids_against_a_loop(tokens, length):
     row = VOCABULARY.encode(tokens, length)
     assert row.dtype == np.int32
     assert row.tolist() == expected
-    known = [token if token in "abcd" else "<unk>" for token in tokens[: length - 2]]
+    known = [token if token in "abcd" else UNKNOWN for token in tokens[: length - 2]]
     assert VOCABULARY.decode(row) == VOCABULARY.decode(row[1:]) == known
 
 
@@ -154,4 +184,4 @@ def test_one_entry_is_chosen_of_all_keys_alike():
 def test_ids_that_no_token_has_are_unknown():
     """A network may know more ids than a small set has words."""
     vocabulary = Vocabulary(("a", "b"), (2, 1))
-    assert vocabulary.decode(np.array([1, 5, 6, 99, 4, 2, 4])) == ["b", "<unk>", "<unk>", "a"]
+    assert vocabulary.decode(np.array([1, 5, 6, 99, 4, 2, 4])) == ["b", UNKNOWN, UNKNOWN, "a"]
