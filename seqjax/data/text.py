@@ -14,6 +14,7 @@ import json
 import os
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -48,14 +49,18 @@ class Tokenizer(NamedTuple):
         return self.glue.join(tokens)
 
 
+# To U+FFFF alone: sets that go further are searched one character after the other.
+_MARKS = "".join(c for c in map(chr, range(0x300, 0x10000)) if unicodedata.category(c).startswith("M"))
+_WORD = rf"\w[\w{_MARKS}]*"
 _CAPTION_TOKEN = re.compile(
-    r"\w+?(?=n't\b)|n't\b|'(?:s|m|re|ve|ll|d)\b|can(?=not\b)|(?:[a-z]\.){2,}|\d+(?:[.,:]\d+)+|\w+(?:[-/]\w+)*|[!?]+|\S"
+    rf"{_WORD}?(?=n't\b)|n't\b|'(?:s|m|re|ve|ll|d)\b|can(?=not\b)|(?:[a-z]\.){{2,}}|\d+(?:[.,:]\d+)+"
+    rf"|{_WORD}(?:[-/]{_WORD})*|[!?]+|\S[{_MARKS}]*"
 )
 _DROPPED = frozenset("'\"`.?!,:;-…")
 _BRACKETS = dict(zip("()[]{}", ("-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"), strict=True))
-_MARKS = "".join(sign for sign in string.punctuation if sign not in "',-.")
+_SIGNS = "".join(sign for sign in string.punctuation if sign not in "',-.")
 _13A = (
-    (re.compile(f"([{re.escape(_MARKS)}])"), r" \1 "),
+    (re.compile(f"([{re.escape(_SIGNS)}])"), r" \1 "),
     (re.compile("([^0-9])([.,])"), r"\1 \2 "),
     (re.compile("([.,])([^0-9])"), r" \1 \2"),
     (re.compile("([0-9])(-)"), r"\1 \2 "),
@@ -64,7 +69,7 @@ _ENTITIES = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">", "<skipped>":
 
 
 def _caption_tokens(text: str) -> list[str]:
-    found = _CAPTION_TOKEN.findall(text.lower().replace("’", "'"))
+    found = _CAPTION_TOKEN.findall(unicodedata.normalize("NFC", text.lower()).replace("’", "'"))
     return [_BRACKETS.get(token, token) for token in found if token not in _DROPPED]
 
 

@@ -45,6 +45,23 @@ def test_13a_tokens_against_sacrebleu(sentence, expected):
     assert MT_13A.split(sentence) == expected
 
 
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("une cafe\u0301 noire", ["une", "caf\u00e9", "noire"]),
+        ("un x\u0301y", ["un", "x\u0301y"]),
+        ("\u0915\u093f\u0924\u093e\u092c \u0939\u0948", ["\u0915\u093f\u0924\u093e\u092c", "\u0939\u0948"]),
+        ("\u0e17\u0e35\u0e48", ["\u0e17\u0e35\u0e48"]),
+        ("\u0130stanbul", ["i\u0307stanbul"]),
+        ("a \u2764\ufe0f!", ["a", "\u2764\ufe0f"]),
+    ],
+    ids=["decomposed", "no composition", "Hindi", "Thai", "Turkish capital", "variation of a sign"],
+)
+def test_marks_stay_with_their_letters(sentence, expected):
+    """Words of the Unicode standard's chapters 7.9, 12.1 and 16.1: a mark belongs to the letter before it."""
+    assert CAPTIONS.split(sentence) == expected
+
+
 def test_plain_tokenizers_give_the_text_back():
     assert WORDS.split(" to  be\n") == ["to", "be"]
     assert WORDS.join(["to", "be"]) == "to be"
