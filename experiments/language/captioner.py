@@ -8,7 +8,7 @@ The same command starts or resumes. `cpu` trains small networks of both papers o
 of them once more on images of other scenes, one after another, each in a directory of its own, and sets them side by
 side. `paper` is neuraltalk's network on Flickr8k (put the files where the error message says), `show_and_tell` that of
 Vinyals et al. on COCO; both on VGG-16's published weights, which stay as they are (give their file). `tiny` takes
-seconds and is what the tests run.
+seconds and is what the tests run. The words of the training split stay in the work directory, as vocabulary.json.
 
 Held out are other scenes, of the kinds of object known from training. The report has BLEU, ROUGE-L and CIDEr-D of the
 captions written, the share that is one of the references, and the nats per caption with which the true one is foretold,
@@ -43,6 +43,7 @@ from jaxtyping import Array
 
 from seqjax.convert.vgg import load_published
 from seqjax.data.captions import (
+    WRITTEN,
     Captioned,
     Gallery,
     caption_tests,
@@ -205,7 +206,8 @@ def alone(config: Config, system: System) -> Config:
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
     data, model = config.data, config.model
-    known = vocabulary(data, model.vocabulary - len(SPECIAL))
+    keep = Path(config.workdir).expanduser() / "vocabulary.json"
+    known = vocabulary(data, model.vocabulary - len(SPECIAL), keep=keep)
     splits = {split: open_split(data, split) for split in (data.train, data.test, data.novel) if split}
     rows = {split: captioned(data, source, known, model.length + 1) for split, source in splits.items()}
 
@@ -214,7 +216,7 @@ def prepare(config: Config) -> Experiment:
     def evaluation(split: str) -> Evaluation:
         return Evaluation(
             told(config, captioner.predict),
-            metrics(config, known, splits[split]),
+            metrics(config, known, open_split(data, split, only=WRITTEN)),
             lambda: caption_tests(data, rows[split], **this_process()),
         )
 

@@ -10,8 +10,9 @@ context before each step (Bahdanau et al., 2015), and "luong", whose state asks 
 al., 2015). `comparison.png` has their losses and where the digits of one string are looked for. `paper` is RNNsearch on
 WMT 2014 English to French with its vocabulary of 30,000 words, Adadelta and sentences of at most 50; `sutskever` has
 four layers of 1,000 on the same set, for 7.5 epochs of as many pairs as the paper selects of it, and `luong` four on
-English to German with local-p attention, 12 epochs, both by SGD with the published rates. `tiny` takes seconds and is
-what the tests run. Without `systems`, one run trains `model` in the work directory itself.
+English to German with local-p attention, 12 epochs, both by SGD with the published rates. As in the papers, pairs of
+which a sentence has more than 50 words are left out of training; no held-out source or reference is cut. `tiny` takes
+seconds and is what the tests run. Without `systems`, one run trains `model` in the work directory itself.
 Held out are other strings. What is measured is written freely, by beam search: the share of outputs that are right from
 first to last, and BLEU; and the perplexity of the right output, its end included. Where strings are written backwards,
 it is known where a step should look: `anti_diagonal` is the attention on the digit to write next, while the right
@@ -126,7 +127,7 @@ WMT = Pairs(
     batch=80,
     in_memory=False,
 )
-"""WMT 2014 English to French, sentences of at most 50 words."""
+"""WMT 2014 English to French, to train on pairs of sentences of at most 50 words."""
 PRESETS = {
     "cpu": Config(systems=("plain", "bahdanau", "luong")),
     "paper": Config(
@@ -185,7 +186,7 @@ def alone(config: Config, system: System) -> Config:
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
     pairs, language = config.data, languages(config)
-    train = open_pairs(pairs, language, "train")
+    train = open_pairs(pairs, language, "train", keep=Path(config.workdir).expanduser() / "lengths.npz")
     tests = {place: open_pairs(those, language, those.test) for place, those in measured(pairs).items()}
 
     def batches(step: int) -> Any:
@@ -195,7 +196,7 @@ def prepare(config: Config) -> Experiment:
     found = {
         place: Evaluation(
             write,
-            metrics(config, those, language),
+            metrics(config, those, language, len(tests[place][0]["source"])),
             functools.partial(pair_tests, pairs, tests[place], **this_process()),
         )
         for place, those in measured(pairs).items()
@@ -230,13 +231,14 @@ def learner(config: Config) -> Learner:
     return minimise(seq2seq.loss, make_optimizer(config.optimizer, config.loop.steps))
 
 
-def metrics(config: Config, pairs: Pairs, language: Language) -> Metric:
-    """Of texts written freely; of the right ones, foretold; and of attention, where it is known where it should be."""
+def metrics(config: Config, pairs: Pairs, language: Language, length: int) -> Metric:
+    """Of texts written freely from sources in rows of ``length``; of the right ones, foretold; and of attention, where
+    it is known where it should be."""
     model = config.model
     texts = caption_metrics(
         references(pairs, language, pairs.test),
         language.words,
-        length=pairs.length + model.extra,
+        length=length + model.extra,
         tokenization=language.name,
     )
     parts = {"texts": texts.only("exact", "bleu_4"), "nll": target_perplexity(tokenization=language.name)}

@@ -8,7 +8,8 @@ The same command starts or resumes. `cpu` trains soft attention, hard attention,
 places, and one that is shown the image of another scene, one after another on scenes of two objects, each in a
 directory of its own, and sets them side by side. `paper` is the network of the released code on COCO's training split
 with VGG's published weights, which stay as they are (give their file); Flickr8k and Flickr30k are configurations of the
-set karpathy_captions. `tiny` takes seconds and is what the tests run.
+set karpathy_captions. `tiny` takes seconds and is what the tests run. The words of the training split stay in the work
+directory, as vocabulary.json.
 
 Held out are other scenes, of the kinds of object known from training. The report has BLEU, ROUGE-L and CIDEr-D of the
 captions written, the share that is one of the references, the nats per caption with which the true one is foretold,
@@ -40,6 +41,7 @@ from jaxtyping import Array
 
 from seqjax.convert.vgg import load_published
 from seqjax.data.captions import (
+    WRITTEN,
     Captioned,
     Gallery,
     caption_tests,
@@ -172,7 +174,8 @@ def alone(config: Config, variant: Variant) -> Config:
 def prepare(config: Config) -> Experiment:
     """The experiment, its data sets open."""
     data, model = config.data, config.model
-    known = vocabulary(data, model.vocabulary - len(SPECIAL))
+    keep = Path(config.workdir).expanduser() / "vocabulary.json"
+    known = vocabulary(data, model.vocabulary - len(SPECIAL), keep=keep)
     splits = {split: open_split(data, split) for split in (data.train, data.test, data.novel) if split}
     rows = {split: captioned(data, source, known, model.length + 1) for split, source in splits.items()}
 
@@ -181,7 +184,7 @@ def prepare(config: Config) -> Experiment:
     def evaluation(split: str) -> Evaluation:
         return Evaluation(
             told(config, show_attend_tell.predict),
-            metrics(config, known, splits[split], "boxes" in rows[split][0]),
+            metrics(config, known, open_split(data, split, only=WRITTEN), "boxes" in rows[split][0]),
             lambda: caption_tests(data, rows[split], **this_process()),
         )
 

@@ -15,7 +15,8 @@ def bucketed_batches(
     bounds: Sequence[int],
     keys: Sequence[str],
     *,
-    batch_size: int,
+    longest: Sequence[int] | np.ndarray | None = None,
+    batch_size: int | Sequence[int],
     seed: int,
     start_step: int = 0,
     steps_per_call: int = 1,
@@ -33,10 +34,11 @@ def bucketed_batches(
 
     Args:
       source: records with ``{key}``, ``[T, ..]``, and ``{key}_length``, how much of it counts, as ``TextToIds`` makes
-        them; every record is read once here, for its lengths.
+        them.
       bounds: lengths, rising; the last one no shorter than the longest sequence.
       keys: of the sequences.
-      batch_size: of the global batch, ``B``.
+      longest: length of each record's longest sequence; None reads every record once here to find out.
+      batch_size: of the global batch, ``B``; or one for each of bounds, such as ``batch_sizes`` gives.
       seed: of the order and of ``augment``.
       start_step: global step of the first batch, a multiple of ``steps_per_call``.
       steps_per_call: batches on a leading axis, all of one bucket.
@@ -47,23 +49,29 @@ def bucketed_batches(
     Raises:
       InputError: bounds that do not rise, a sequence longer than the last, numbers out of range.
     """
+    sizes = [batch_size] * len(bounds) if isinstance(batch_size, int) else list(batch_size)
+    if len(sizes) != len(bounds):
+        raise InputError(f"batch_size={sizes} has not one number for each of bounds={list(bounds)}.")
     if not bounds or list(bounds) != sorted({*bounds}) or bounds[0] < 1:
         raise InputError(f"bounds={list(bounds)} are not lengths that rise: give some such as [8, 16, 32].")
     if start_step % steps_per_call:
         raise InputError(f"start_step={start_step} is not a multiple of steps_per_call={steps_per_call}.")
-    longest = [max(int(source[i][f"{key}_length"]) for key in keys) for i in range(len(source))]
-    if max(longest, default=0) > bounds[-1]:
+    if longest is None:
+        longest = [max(int(source[i][f"{key}_length"]) for key in keys) for i in range(len(source))]
+    if len(longest) != len(source):
+        raise InputError(f"longest has {len(longest)} numbers for {len(source)} records: give one for each.")
+    if np.max(longest, initial=0) > bounds[-1]:
         raise InputError(f"a sequence of {max(longest)} is longer than the last of bounds={list(bounds)}: raise it.")
     places = np.searchsorted(bounds, longest)
-    members = {bound: np.flatnonzero(places == k).tolist() for k, bound in enumerate(bounds) if k in places}
-    buckets = [_Bucket(source, own, tuple(keys), bound) for bound, own in members.items()]
-    order = Order(list(map(len, buckets)), batch_size * steps_per_call, seed)
+    filled = np.unique(places).tolist()
+    buckets = [_Bucket(source, np.flatnonzero(places == k), tuple(keys), bounds[k]) for k in filled]
+    order = Order(list(map(len, buckets)), [sizes[k] * steps_per_call for k in filled], seed)
     seeds = np.random.SeedSequence(seed).generate_state(len(buckets))
     begun = order.begun(start_step // steps_per_call)
     streams = [
         train_batches(
             bucket,
-            batch_size=batch_size,
+            batch_size=sizes[k],
             seed=int(own),
             start_step=calls * steps_per_call,
             steps_per_call=steps_per_call,
@@ -71,16 +79,39 @@ def bucketed_batches(
             process_count=process_count,
             augment=augment,
         )
-        for bucket, own, calls in zip(buckets, seeds, begun, strict=True)
+        for k, bucket, own, calls in zip(filled, buckets, seeds, begun, strict=True)
     ]
     return Buckets(streams, order, start_step // steps_per_call)
+
+
+def batch_sizes(bounds: Sequence[int], *, tokens: int, multiple: int) -> list[int]:
+    """Sequences of a batch of each bucket so that all are about equally much work: ``tokens // bound``, rounded down.
+
+    They depend on these numbers alone, so a run may go on with other devices and processes, as many as divide
+    ``multiple``.
+
+    Args:
+      bounds: lengths of the buckets.
+      tokens: places of a batch at most, those of padding among them.
+      multiple: what each size is a multiple of.
+
+    Raises:
+      InputError: so many of the longest sequences have more places.
+    """
+    longest = max(bounds, default=1)
+    if multiple < 1 or tokens < longest * multiple:
+        raise InputError(
+            f"tokens={tokens} are too few for batches of a multiple of {multiple} sequences of {longest}: give "
+            f"{longest * multiple} or more, or a smaller multiple of 1 or more."
+        )
+    return [tokens // bound // multiple * multiple for bound in bounds]
 
 
 class Order:
     """Which bucket's turn it is in each call, epoch after epoch."""
 
-    def __init__(self, sizes: Sequence[int], records_per_call: int, seed: int) -> None:
-        turns = [max(1, round(size / records_per_call)) for size in sizes]
+    def __init__(self, sizes: Sequence[int], records_per_call: Sequence[int], seed: int) -> None:
+        turns = [max(1, round(size / one)) for size, one in zip(sizes, records_per_call, strict=True)]
         self._turns, self._seed = np.repeat(np.arange(len(sizes)), turns), seed
 
     def epoch(self, number: int) -> np.ndarray:
@@ -122,12 +153,12 @@ class Buckets:
 class _Bucket:
     """The records of some places, cut to a bound."""
 
-    def __init__(self, source: Source, places: Sequence[int], keys: tuple[str, ...], bound: int) -> None:
+    def __init__(self, source: Source, places: np.ndarray, keys: tuple[str, ...], bound: int) -> None:
         self._source, self._places, self._keys, self._bound = source, places, keys, bound
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int, /) -> Record:
-        record = self._source[self._places[index]]
+        record = self._source[int(self._places[index])]
         return record | {key: record[key][: self._bound] for key in self._keys}

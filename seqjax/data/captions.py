@@ -2,7 +2,8 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ from seqjax.data.text import CAPTIONS, ChooseOne, TextToIds, Vocabulary, texts, 
 
 REFERENCES = 5
 """Captions of an image that a text is judged by, the first ones; COCO has more of some images."""
+
+WRITTEN = ("captions", "index")
+"""Entries that `references` needs."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +55,15 @@ class Captioned:
     """Largest share of a split that may be damaged on disk; such images are skipped and named."""
 
 
-def open_split(data: Captioned, split: str) -> Source:
-    """The records of one split, as they were written."""
-    return SkipDamaged(open_source(data.name, split=split, config=data.config, data_dir=data.data_dir), data.damaged)
+def open_split(data: Captioned, split: str, *, only: Sequence[str] | None = None) -> Source:
+    """The records of one split, as they were written, or these entries of them, such as `WRITTEN`."""
+    source = open_source(data.name, split=split, config=data.config, data_dir=data.data_dir, only=only)
+    return SkipDamaged(source, data.damaged)
 
 
-def vocabulary(data: Captioned, largest: int) -> Vocabulary:
-    """The words of the training split's captions, the most frequent of them if they are more than ``largest``."""
+def vocabulary(data: Captioned, largest: int, *, keep: Path | None = None) -> Vocabulary:
+    """The words of the training split's captions, the most frequent of them if they are more than ``largest``; ``keep``
+    as in ``training_vocabulary``."""
     return training_vocabulary(
         data.name,
         keys=("captions",),
@@ -67,6 +73,7 @@ def vocabulary(data: Captioned, largest: int) -> Vocabulary:
         data_dir=data.data_dir,
         least=data.least,
         largest=largest,
+        keep=keep,
     )
 
 

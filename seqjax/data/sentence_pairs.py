@@ -1,24 +1,27 @@
 """Pairs of texts, such as a sentence and its translation, as recipes that learn one from the other take them."""
 
 import dataclasses
+import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int, Int32
 
-from seqjax.data.bucketing import bucketed_batches
+from seqjax.data.bucketing import batch_sizes, bucketed_batches
+from seqjax.data.kept import kept_array, write_whole
 from seqjax.data.pipeline import eval_batches, train_batches
-from seqjax.data.source import Record, SkipDamaged, Source, in_memory, open_source
+from seqjax.data.source import Record, SkipDamaged, Source, in_memory, open_source, part
 from seqjax.data.subwords import Subwords, learn_subwords
 from seqjax.data.text import SPECIAL, TOKENIZERS, UNK, TextToIds, Tokenizer, Vocabulary, texts
 from seqjax.errors import InputError
 
 SIDES = ("source", "target")
+SAMPLE = 64
+"""Pairs that tell whether a set, and the code that cuts its texts up, are those of lengths that were kept."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Pairs:
     """Split that is held out, or a part of one, such as test[:100]."""
     longer: str | None = None
     """Configuration whose held-out texts are measured too, once, such as one of strings longer than any that training
-    shows; ``length`` has to be enough for them."""
+    shows."""
     data_dir: str | None = None
     """Where prepared sets are; TFDS's own choice if None."""
     tokenizer: str = "whitespace"
@@ -45,13 +48,17 @@ class Pairs:
     subwords: int = 0
     """Merges of byte pair encoding, learned from the training split; 0 leaves words whole."""
     length: int = 18
-    """Ids of a text, beginning and end among them; longer texts lose their end."""
+    """Ids of a text for training, beginning and end among them. Pairs of which either text is longer are left out of
+    training. Held-out texts are never cut: if one is longer, the rows of its split are as long as that."""
     bounds: tuple[int, ...] = ()
     """Lengths of buckets, the last one ``length``: a batch is of one bucket, and no longer; () makes one of all."""
     in_memory: bool = True
     """Whether the training pairs are read once and kept in memory."""
     batch: int = 64
-    """Pairs per optimiser step, over all devices."""
+    """Pairs per optimiser step, over all devices; with ``tokens``, what the pairs of every step are a multiple of."""
+    tokens: int = 0
+    """Ids of source and of target in a step at most, padding among them: with ``bounds``, batches of shorter pairs have
+    more of them; 0 makes every step of ``batch`` pairs."""
     damaged: float = 0.01
     """Largest share of a split that may be damaged on disk; such pairs are skipped and named."""
 
@@ -116,10 +123,55 @@ def learn_language(pairs: Pairs, largest: Sequence[int], *, keep: Path | None = 
     return language
 
 
-def open_pairs(pairs: Pairs, language: Language, split: str) -> Source:
-    """A split as ids: ``source`` and ``target``, int32 ``[length]``, their lengths, and ``index``, the pair's place."""
-    source = _Numbered(_opened(pairs, split), pairs, language)
-    return in_memory(source) if pairs.in_memory or split != "train" else source
+class PairRows:
+    """Pairs as ids: ``source`` and ``target``, int32 ``[L]``, their lengths, and ``index``, the pair's place.
+
+    Args:
+      source: records of these.
+      longest: the longer length of each pair, BOS and EOS among it.
+    """
+
+    def __init__(self, source: Source, longest: Int[np.ndarray, " N"]) -> None:
+        self._source, self.longest = source, longest
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int, /) -> Record:
+        return self._source[index]
+
+    @property
+    def damaged(self) -> Mapping[int, str]:
+        """What ``SkipDamaged`` met so far."""
+        return getattr(self._source, "damaged", {})
+
+
+def open_pairs(pairs: Pairs, language: Language, split: str, *, keep: Path | None = None) -> PairRows:
+    """A split as ids. Of "train" it has the pairs no longer than ``pairs.length``, in rows of that; of any other split
+    all, in rows that are long enough for every text, at least ``pairs.length``.
+
+    Args:
+      pairs: which.
+      language: what makes ids of them.
+      split: which of their splits.
+      keep: file to keep the lengths of its pairs in, which take hours for millions of them; None for no file.
+
+    Raises:
+      InputError: no pair for training is short enough; as ``open_source``.
+    """
+    records = _opened(pairs, split)
+    longest = _longest(records, pairs, language) if keep is None else _kept(keep, split, records, pairs, language)
+    if split != "train":
+        length = max(pairs.length, int(longest.max()))
+        return PairRows(in_memory(_Numbered(records, pairs, language, length)), longest)
+    places = np.flatnonzero(longest <= pairs.length)
+    if not len(places):
+        raise InputError(
+            f"length={pairs.length} leaves no pair of {pairs.name} to train on, the shortest has {longest.min()} ids: "
+            "raise it."
+        )
+    rows = part(_Numbered(records, pairs, language, pairs.length), places)
+    return PairRows(in_memory(rows) if pairs.in_memory else rows, longest[places])
 
 
 def measured(pairs: Pairs) -> dict[str, Pairs]:
@@ -129,7 +181,7 @@ def measured(pairs: Pairs) -> dict[str, Pairs]:
 
 
 def pair_batches(
-    pairs: Pairs, source: Source, *, seed: int, start_step: int, steps_per_call: int, **share: Any
+    pairs: Pairs, source: PairRows, *, seed: int, start_step: int, steps_per_call: int, **share: Any
 ) -> Iterator[Mapping[str, np.ndarray]]:
     """Shuffled pairs from a step on, of one bucket at a time if so configured; ``share`` is the process's."""
     options: dict[str, Any] = {
@@ -138,8 +190,12 @@ def pair_batches(
         "start_step": start_step,
         "steps_per_call": steps_per_call,
     }
+    if pairs.tokens and not pairs.bounds:
+        raise InputError(f"tokens={pairs.tokens} make batches of buckets: give their lengths as bounds.")
+    if pairs.tokens:
+        options["batch_size"] = batch_sizes(pairs.bounds, tokens=pairs.tokens, multiple=pairs.batch)
     if pairs.bounds:
-        return bucketed_batches(source, pairs.bounds, SIDES, **options, **share)
+        return bucketed_batches(source, pairs.bounds, SIDES, longest=source.longest, **options, **share)
     return train_batches(source, **options, **share)
 
 
@@ -190,14 +246,32 @@ def _pieces(tokenizer: Tokenizer, subwords: Subwords | None, text: str) -> list[
     return words if subwords is None else subwords.cut(words)
 
 
+def _longest(source: Source, pairs: Pairs, language: Language) -> Int[np.ndarray, " N"]:
+    sides = (pairs.source, pairs.target)
+    records = (source[i] for i in range(len(source)))
+    return np.array([2 + max(len(language.pieces(texts(r[side])[0])) for side in sides) for r in records], np.int32)
+
+
+def _kept(keep: Path, split: str, source: Source, pairs: Pairs, language: Language) -> Int[np.ndarray, " N"]:
+    """The lengths, as a file has them if it was written of the same texts, cut up in the same way."""
+    spread = np.linspace(0, len(source) - 1, SAMPLE).astype(int)
+    cut = [language.pieces(text) for text in _texts(part(source, spread), pairs.source, pairs.target)]
+    of = (pairs.name, pairs.config, pairs.source, pairs.target, split, len(source), language.name, language.subwords)
+    fingerprint = hashlib.sha256(repr((of, language.vocabularies, cut)).encode()).hexdigest()
+    found = kept_array(keep, fingerprint, lambda: _longest(source, pairs, language))
+    if getattr(source, "damaged", {}):  # of what stands in for them, which a set that was repaired has not
+        keep.unlink(missing_ok=True)
+    return found
+
+
 class _Numbered:
     """Pairs as ids, each with its place."""
 
-    def __init__(self, source: Source, pairs: Pairs, language: Language) -> None:
+    def __init__(self, source: Source, pairs: Pairs, language: Language, length: int) -> None:
         self._source, self._sides = source, (pairs.source, pairs.target)
         cut = Tokenizer(language.name, language.pieces)
         self._encode = [
-            TextToIds(vocabulary, cut, {side: pairs.length})
+            TextToIds(vocabulary, cut, {side: length})
             for side, vocabulary in zip(SIDES, language.vocabularies, strict=True)
         ]
 
@@ -217,14 +291,11 @@ class _Numbered:
 
 
 def _write(path: Path, language: Language) -> None:
-    """Another process may be writing the same."""
     content = {
         "merges": None if language.subwords is None else language.subwords.merges,
         "vocabularies": [dataclasses.asdict(vocabulary) for vocabulary in language.vocabularies],
     }
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(json.dumps(content))
-    draft.replace(path)
+    write_whole(path, json.dumps(content).encode())
 
 
 def _read(path: Path, tokenizer: Tokenizer) -> Language:

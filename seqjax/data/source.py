@@ -114,6 +114,7 @@ def open_source(
     split: str,
     config: str | tfds.core.BuilderConfig | None = None,
     data_dir: str | os.PathLike[str] | None = None,
+    only: Sequence[str] | None = None,
 ) -> Source:
     """The records of one split of a data set, which is prepared first if it is not on disk.
 
@@ -125,6 +126,7 @@ def open_source(
       split: such as ``"train"``, or a part of one in the syntax of TFDS, ``"train[:80%]"``.
       config: one of the set's configurations by name, or a new one; the set's default unless given.
       data_dir: where prepared sets are; unless given, ``$TFDS_DATA_DIR`` or else ``~/tensorflow_datasets``.
+      only: entries of the records, for who needs no others: images among those are not decoded. All unless given.
 
     Raises:
       InputError: unknown name, split or configuration; a set that needs TensorFlow, a download or files that are not
@@ -135,7 +137,7 @@ def open_source(
     if not builder.is_prepared():
         _prepare(builder)
         builder = _find(name, config, data_dir)
-    return _Prepared(builder, split)
+    return _Prepared(builder, split, only)
 
 
 def in_memory(source: Source) -> Source:
@@ -176,7 +178,7 @@ def mapped(source: Source, transform: Callable[[Record], Record]) -> Source:
     return _Mapped(source, transform)
 
 
-def part(source: Source, places: Sequence[int]) -> Source:
+def part(source: Source, places: Sequence[int] | np.ndarray) -> Source:
     """Some records of a source, in the order given."""
     return _Part(source, places)
 
@@ -252,14 +254,14 @@ class _Mapped:
 
 
 class _Part:
-    def __init__(self, source: Source, places: Sequence[int]) -> None:
+    def __init__(self, source: Source, places: Sequence[int] | np.ndarray) -> None:
         self._source, self._places = source, places
 
     def __len__(self) -> int:
         return len(self._places)
 
     def __getitem__(self, index: int, /) -> Record:
-        return self._source[self._places[index]]
+        return self._source[int(self._places[index])]
 
     @property
     def damaged(self) -> Mapping[int, str]:
@@ -279,12 +281,17 @@ class _InMemory:
 
 
 class _Prepared:
-    def __init__(self, builder: tfds.core.DatasetBuilder, split: str) -> None:
+    def __init__(self, builder: tfds.core.DatasetBuilder, split: str, only: Sequence[str] | None) -> None:
         self._what = f"split {split!r} of {builder.info.full_name}"
         self._directory = builder.data_dir
-        self._names = OTHER_NAMES.get(builder.name, {})
+        self._names, self._only = OTHER_NAMES.get(builder.name, {}), only
+        skipped = {
+            key: tfds.decode.SkipDecoding()
+            for key, feature in builder.info.features.items()
+            if isinstance(feature, tfds.features.Image) and not self._wanted(key)
+        }
         try:
-            self._records = builder.as_data_source(split)
+            self._records = builder.as_data_source(split, decoders=skipped or None)
         except ValueError as error:
             raise InputError(
                 f"split={split!r} cannot be had from {builder.info.full_name} ({_line(error)}): give one of "
@@ -309,7 +316,11 @@ class _Prepared:
                 f"Record {index} of the {self._what} cannot be read ({_line(error)}): its file in {self._directory} is "
                 "damaged. Delete that directory and run again to prepare the set anew."
             ) from error
-        return {self._names.get(key, key): np.asarray(value) for key, value in _taken_apart(record).items()}
+        entries = {key: value for key, value in _taken_apart(record).items() if self._wanted(key)}
+        return {self._names.get(key, key): np.asarray(value) for key, value in entries.items()}
+
+    def _wanted(self, key: str) -> bool:
+        return self._only is None or self._names.get(key, key) in self._only
 
 
 def _taken_apart(record: Mapping[str, Any]) -> dict[str, Any]:

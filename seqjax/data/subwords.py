@@ -9,13 +9,17 @@ import dataclasses
 import functools
 import heapq
 import itertools
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
 from seqjax.errors import InputError
 
 END = "</w>"
-"""Stands at the end of a word's last piece."""
+"""Stands at the end of a word's last piece. A word that has it in writing has a backslash before it, and twice the
+backslashes that stood before it or at the word's end."""
+_WRITTEN = re.compile(rf"(\\*)({END}|\Z)")
+_READ = re.compile(rf"(\\*){END}")
 
 Pair = tuple[str, str]
 
@@ -28,13 +32,22 @@ class Subwords:
     """Pairs that become one piece, in the order in which they do."""
 
     def cut(self, words: Iterable[str]) -> list[str]:
-        """The pieces of words, one after the other; a character that the training text did not have stands alone."""
+        """The pieces of words, one after the other; a character that the training text did not have stands alone, and
+        an empty word has no pieces."""
         return [piece for word in words for piece in self._pieces(word)]
 
     @staticmethod
     def words(pieces: Iterable[str]) -> list[str]:
-        """Pieces put together; one that was not ended is a word too."""
-        return "".join(pieces).replace(END, " ").split()
+        """Pieces put together, as they were cut; one that was not ended is a word too."""
+        joined, found, word, place = "".join(pieces), [], "", 0
+        for match in _READ.finditer(joined):
+            pairs, literal = divmod(len(match[1]), 2)
+            word += joined[place : match.start()] + "\\" * pairs + END * literal
+            place = match.end()
+            if not literal:
+                found.append(word)
+                word = ""
+        return [text for text in (*found, word + joined[place:]) if text]
 
     @functools.cached_property
     def _ranks(self) -> dict[Pair, int]:
@@ -113,7 +126,8 @@ def _recount(
 
 
 def _letters(word: str) -> list[str]:
-    return [*word[:-1], word[-1] + END]
+    letters = list(_WRITTEN.sub(lambda found: 2 * found[1] + (f"\\{END}" if found[2] else ""), word))
+    return [*letters[:-1], letters[-1] + END] if letters else []
 
 
 def _merged(pieces: Sequence[str], pair: Pair) -> list[str]:

@@ -14,6 +14,7 @@ import json
 import os
 import re
 import string
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -22,12 +23,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32
 
+from seqjax.data.kept import write_whole
 from seqjax.data.source import Record, open_source
 from seqjax.errors import InputError
 
 PAD, BOS, EOS, UNK = range(4)
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
-"""How PAD, BOS, EOS and UNK are printed; no tokenizer makes such a token."""
+"""PAD, BOS, EOS and UNK in writing. A text that has them, as sets without their rare words do, means unknown words."""
+UNKNOWN = "< unk >"
+"""How UNK is printed: the blanks keep it from being a token of any tokenizer, so it never equals a reference's."""
 
 
 class Tokenizer(NamedTuple):
@@ -45,14 +49,18 @@ class Tokenizer(NamedTuple):
         return self.glue.join(tokens)
 
 
+# To U+FFFF alone: sets that go further are searched one character after the other.
+_MARKS = "".join(c for c in map(chr, range(0x300, 0x10000)) if unicodedata.category(c).startswith("M"))
+_WORD = rf"\w[\w{_MARKS}]*"
 _CAPTION_TOKEN = re.compile(
-    r"\w+?(?=n't\b)|n't\b|'(?:s|m|re|ve|ll|d)\b|can(?=not\b)|(?:[a-z]\.){2,}|\d+(?:[.,:]\d+)+|\w+(?:[-/]\w+)*|[!?]+|\S"
+    rf"{_WORD}?(?=n't\b)|n't\b|'(?:s|m|re|ve|ll|d)\b|can(?=not\b)|(?:[a-z]\.){{2,}}|\d+(?:[.,:]\d+)+"
+    rf"|{_WORD}(?:[-/]{_WORD})*|[!?]+|\S[{_MARKS}]*"
 )
 _DROPPED = frozenset("'\"`.?!,:;-…")
 _BRACKETS = dict(zip("()[]{}", ("-lrb-", "-rrb-", "-lsb-", "-rsb-", "-lcb-", "-rcb-"), strict=True))
-_MARKS = "".join(sign for sign in string.punctuation if sign not in "',-.")
+_SIGNS = "".join(sign for sign in string.punctuation if sign not in "',-.")
 _13A = (
-    (re.compile(f"([{re.escape(_MARKS)}])"), r" \1 "),
+    (re.compile(f"([{re.escape(_SIGNS)}])"), r" \1 "),
     (re.compile("([^0-9])([.,])"), r"\1 \2 "),
     (re.compile("([.,])([^0-9])"), r" \1 \2"),
     (re.compile("([0-9])(-)"), r"\1 \2 "),
@@ -61,7 +69,7 @@ _ENTITIES = {"&quot;": '"', "&amp;": "&", "&lt;": "<", "&gt;": ">", "<skipped>":
 
 
 def _caption_tokens(text: str) -> list[str]:
-    found = _CAPTION_TOKEN.findall(text.lower().replace("’", "'"))
+    found = _CAPTION_TOKEN.findall(unicodedata.normalize("NFC", text.lower()).replace("’", "'"))
     return [_BRACKETS.get(token, token) for token in found if token not in _DROPPED]
 
 
@@ -113,7 +121,7 @@ class Vocabulary:
 
     @staticmethod
     def of(sentences: Iterable[Sequence[str]], *, least: int = 1, largest: int | None = None) -> "Vocabulary":
-        """The tokens of sentences for training.
+        """The tokens of sentences for training, without those of `SPECIAL`.
 
         Args:
           sentences: as a tokenizer splits them.
@@ -124,7 +132,8 @@ class Vocabulary:
           InputError: no token is left.
         """
         counted = Counter(token for sentence in sentences for token in sentence)
-        known = sorted((-count, token) for token, count in counted.items() if count >= least)[:largest]
+        enough = ((-count, token) for token, count in counted.items() if count >= least and token not in SPECIAL)
+        known = sorted(enough)[:largest]
         if not known:
             raise InputError(
                 f"A vocabulary of tokens that occur least={least} times, at most {largest} of them, is empty: give a "
@@ -145,16 +154,16 @@ class Vocabulary:
         return row
 
     def decode(self, ids: Int[np.ndarray, " L"]) -> list[str]:
-        """The tokens before the first EOS, without PAD and BOS; UNK, and ids that no token has, as ``<unk>``."""
+        """The tokens before the first EOS, without PAD and BOS; UNK, and ids that no token has, as ``UNKNOWN``."""
         ids = np.asarray(ids)
         ends = np.flatnonzero(ids == EOS)
         kept = ids[: ends[0]] if len(ends) else ids
-        names = SPECIAL + self.tokens
+        names = (*SPECIAL[:UNK], UNKNOWN, *self.tokens)
         return [names[i if i < len(names) else UNK] for i in kept if i not in (PAD, BOS)]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it as JSON."""
-        Path(path).write_text(json.dumps(dataclasses.asdict(self)))
+        write_whole(Path(path), json.dumps(dataclasses.asdict(self)).encode())
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Vocabulary":
@@ -171,7 +180,7 @@ class Vocabulary:
 
     @functools.cached_property
     def _ids(self) -> dict[str, int]:
-        return {token: i for i, token in enumerate(self.tokens, len(SPECIAL))}
+        return {token: i for i, token in enumerate(self.tokens, len(SPECIAL)) if token not in SPECIAL}
 
 
 def training_vocabulary(
@@ -184,6 +193,7 @@ def training_vocabulary(
     data_dir: str | os.PathLike[str] | None = None,
     least: int = 1,
     largest: int | None = None,
+    keep: Path | None = None,
 ) -> Vocabulary:
     """The vocabulary of a data set's training split, and of no other: held-out words are not known in advance.
 
@@ -196,6 +206,7 @@ def training_vocabulary(
       data_dir: where prepared sets are.
       least: how often a token has to occur.
       largest: how many tokens at most; all if None.
+      keep: file to read it from if it is there, and to write it to if not; None for no file.
 
     Raises:
       InputError: a split that is not for training; as ``open_source`` and ``Vocabulary.of``.
@@ -206,10 +217,15 @@ def training_vocabulary(
                 f"split={split!r} for a vocabulary holds {part!r}, which is not for training: give 'train', a part of "
                 "it such as 'train[:80%]', or 'train+restval'."
             )
-    source = open_source(name, split=split, config=config, data_dir=data_dir)
+    if keep is not None and keep.exists():
+        return Vocabulary.load(keep)
+    source = open_source(name, split=split, config=config, data_dir=data_dir, only=keys)
     records = (source[i] for i in range(len(source)))
     found = (text for record in records for key in keys for text in texts(record[key]))
-    return Vocabulary.of(map(tokenizer.split, found), least=least, largest=largest)
+    vocabulary = Vocabulary.of(map(tokenizer.split, found), least=least, largest=largest)
+    if keep is not None:
+        vocabulary.save(keep)
+    return vocabulary
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from seqjax.data.bucketing import bucketed_batches
+from seqjax.data.bucketing import batch_sizes, bucketed_batches
 from seqjax.errors import InputError
 
 SIZES = [2] * 8 + [3] * 4 + [5] * 8 + [7, 8] * 8
@@ -98,3 +98,36 @@ def test_a_bucket_too_small_for_a_batch_has_its_turn():
 def test_bounds_that_do_not_fit(bounds, words):
     with pytest.raises(InputError, match=words):
         batches(1, bounds=bounds)
+
+
+def test_batches_of_a_budget_have_a_size_per_bucket():
+    """24 places of 3, 6 and 9: 8, 4 and 2 records in steps of two, so 2 (nearest to 1.5), 2 and 8 batches an epoch."""
+    sizes = batch_sizes(BOUNDS, tokens=24, multiple=2)
+    assert sizes == [8, 4, 2]
+    assert batch_sizes((16, 32, 64, 128), tokens=25_000, multiple=64) == [1536, 768, 384, 192]
+    whole = batches(24, batch_size=sizes)
+    assert collections.Counter(batch["x"].shape for batch in whole) == {(8, 3): 4, (4, 6): 4, (2, 9): 16}
+    assert all(same(batches(3, batch_size=sizes, start_step=k), whole[k : k + 3]) for k in (1, 11, 12, 17))
+    parts = [batches(12, batch_size=sizes, process_index=p, process_count=2) for p in range(2)]
+    joined = [{key: np.concatenate([a[key], b[key]]) for key in a} for a, b in zip(*parts, strict=True)]
+    assert same(joined, whole[:12])
+    assert same(batches(9, batch_size=[4, 4, 4]), batches(9))
+
+
+def test_budgets_that_do_not_fit():
+    with pytest.raises(InputError, match=r"tokens=17 are too few .* give 18 or more"):
+        batch_sizes(BOUNDS, tokens=17, multiple=2)
+    with pytest.raises(InputError, match="not one number for each"):
+        batches(1, batch_size=[4, 4])
+
+
+def test_lengths_that_are_known_are_not_read():
+    class Unread(list):
+        def __getitem__(self, i):
+            record = super().__getitem__(i)
+            return {key: record[key] for key in record if key != "x_length"}
+
+    found = batches(9, source=Unread(SOURCE), longest=SIZES)
+    assert all(np.array_equal(a["x"], b["x"]) for a, b in zip(found, batches(9), strict=True))
+    with pytest.raises(InputError, match="longest has 2 numbers for 36 records"):
+        batches(1, longest=[1, 2])

@@ -5,6 +5,8 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from seqjax.data.subwords import END, Subwords, learn_subwords
 from seqjax.errors import InputError
@@ -64,6 +66,23 @@ def test_words_come_back_and_unknown_letters_stand_alone():
     assert len(pieces) < sum(map(len, words))
     assert Subwords.words(["lo", "w"]) == ["low"]
     assert learn_subwords(PAPER, 0).cut(["low"]) == ["l", "o", f"w{END}"]
+
+
+@given(
+    st.lists(st.text(alphabet="ab \\</w>\n", min_size=1) | st.sampled_from([END, f"a{END}", "\\", " ", f"\\{END}b"]))
+)
+def test_any_words_come_back(words):
+    """The sign for the end in writing, blanks as the characters tokenizer has them, backslashes."""
+    for merges in (0, 50):
+        assert Subwords.words(learn_subwords(Counter(words), merges).cut(words)) == words
+
+
+def test_an_empty_word_has_no_pieces():
+    assert learn_subwords({"": 3, "ab": 1}, 5).cut(["", "ab", ""]) == [f"ab{END}"]
+
+
+def test_other_words_are_spelt_without_signs_of_their_own():
+    assert learn_subwords({}, 0).cut(["a\\b", "<w>"]) == ["a", "\\", f"b{END}", "<", "w", f">{END}"]
 
 
 def test_a_negative_number_is_refused():

@@ -9,7 +9,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seqjax.data import text
-from seqjax.data.text import CAPTIONS, CHARACTERS, MT_13A, WORDS, ChooseOne, TextToIds, Vocabulary, training_vocabulary
+from seqjax.data.text import (
+    CAPTIONS,
+    CHARACTERS,
+    MT_13A,
+    SPECIAL,
+    UNK,
+    UNKNOWN,
+    WORDS,
+    ChooseOne,
+    TextToIds,
+    Vocabulary,
+    training_vocabulary,
+)
 from seqjax.errors import InputError
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "tokens.json").read_text())
@@ -31,6 +43,23 @@ def test_caption_tokens_against_stanford(sentence, expected):
 @pytest.mark.parametrize(("sentence", "expected"), GOLDEN["13a"])
 def test_13a_tokens_against_sacrebleu(sentence, expected):
     assert MT_13A.split(sentence) == expected
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("une cafe\u0301 noire", ["une", "caf\u00e9", "noire"]),
+        ("un x\u0301y", ["un", "x\u0301y"]),
+        ("\u0915\u093f\u0924\u093e\u092c \u0939\u0948", ["\u0915\u093f\u0924\u093e\u092c", "\u0939\u0948"]),
+        ("\u0e17\u0e35\u0e48", ["\u0e17\u0e35\u0e48"]),
+        ("\u0130stanbul", ["i\u0307stanbul"]),
+        ("a \u2764\ufe0f!", ["a", "\u2764\ufe0f"]),
+    ],
+    ids=["decomposed", "no composition", "Hindi", "Thai", "Turkish capital", "variation of a sign"],
+)
+def test_marks_stay_with_their_letters(sentence, expected):
+    """Words of the Unicode standard's chapters 7.9, 12.1 and 16.1: a mark belongs to the letter before it."""
+    assert CAPTIONS.split(sentence) == expected
 
 
 def test_plain_tokenizers_give_the_text_back():
@@ -55,6 +84,24 @@ def test_vocabulary_has_the_most_frequent_first():
             Vocabulary.of(SENTENCES, **limits)
 
 
+@pytest.mark.parametrize("written", SPECIAL)
+def test_what_is_unknown_is_never_right(written):
+    """Not even where a text has the special tokens in writing, as those of Mikolov's Penn Treebank."""
+    vocabulary = Vocabulary.of([["a", written, written]])
+    assert vocabulary.tokens == ("a",)
+    for known in (vocabulary, Vocabulary(("a", written), (2, 1))):
+        row = known.encode([written, "x", "a"], 5)
+        assert row.tolist() == [1, UNK, UNK, 4, 2]
+        assert known.decode(row) == [UNKNOWN, UNKNOWN, "a"]
+
+
+@given(st.text())
+def test_no_tokenizer_makes_the_unknown_token(said):
+    for tokenizer in text.TOKENIZERS.values():
+        for sentence in (said, said + UNKNOWN, f"a {UNKNOWN} b"):
+            assert UNKNOWN not in tokenizer.split(sentence)
+
+
 @given(st.lists(st.sampled_from("abcdxy"), max_size=12), st.integers(2, 14))
 def test_ids_against_a_loop(tokens, length):
     expected = [1]
@@ -65,7 +112,7 @@ def test_ids_against_a_loop(tokens, length):
     row = VOCABULARY.encode(tokens, length)
     assert row.dtype == np.int32
     assert row.tolist() == expected
-    known = [token if token in "abcd" else "<unk>" for token in tokens[: length - 2]]
+    known = [token if token in "abcd" else UNKNOWN for token in tokens[: length - 2]]
     assert VOCABULARY.decode(row) == VOCABULARY.decode(row[1:]) == known
 
 
@@ -92,7 +139,7 @@ def splits(monkeypatch):
     """A set whose test split has a word of its own."""
     said = {"train": b"a dog", "restval": b"a cat", "test": b"a yak"}
 
-    def opened(name, *, split, config, data_dir):
+    def opened(name, *, split, config, data_dir, only):
         return [
             {"text": np.asarray(said[part.split("[")[0]]), "note": np.asarray([b"no", b"note"])}
             for part in split.split("+")
@@ -113,6 +160,14 @@ def test_vocabulary_is_of_the_training_split(splits):
     for split in ("test", "train+test", "test[:10%]", "validation", "all"):
         with pytest.raises(InputError, match="not for training"):
             tokens(split=split)
+
+
+def test_a_vocabulary_is_kept(splits, tmp_path, monkeypatch):
+    keep = tmp_path / "vocabulary.json"
+    one = training_vocabulary("set", keys=("text",), tokenizer=WORDS, keep=keep)
+    monkeypatch.setattr(text, "open_source", None)
+    assert training_vocabulary("not there", keys=("text",), tokenizer=WORDS, keep=keep) == one
+    assert [path.name for path in tmp_path.iterdir()] == ["vocabulary.json"]
 
 
 RECORD = {
@@ -146,4 +201,4 @@ def test_one_entry_is_chosen_of_all_keys_alike():
 def test_ids_that_no_token_has_are_unknown():
     """A network may know more ids than a small set has words."""
     vocabulary = Vocabulary(("a", "b"), (2, 1))
-    assert vocabulary.decode(np.array([1, 5, 6, 99, 4, 2, 4])) == ["b", "<unk>", "<unk>", "a"]
+    assert vocabulary.decode(np.array([1, 5, 6, 99, 4, 2, 4])) == ["b", UNKNOWN, UNKNOWN, "a"]

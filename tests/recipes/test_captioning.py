@@ -61,7 +61,7 @@ def test_a_frozen_network_is_no_ones_to_train(recipe):
 
 @BOTH
 def test_kinds_of_object_that_training_does_not_show_are_measured_apart(recipe, tmp_path):
-    config = tiny(recipe)
+    config = tiny(recipe, workdir=str(tmp_path))
     data = dataclasses.replace(config.data, data_dir=str(tmp_path))
     experiment = recipe.prepare(dataclasses.replace(config, data=data))
     evaluations = {"test": experiment.evaluation, **experiment.elsewhere}
@@ -80,7 +80,7 @@ def test_kinds_of_object_that_training_does_not_show_are_measured_apart(recipe, 
 @BOTH
 def test_images_and_captions_are_found_by_likelihood(recipe, tmp_path):
     """Of the first eight, each foretold alone; what the baselines told stands for a likelihood."""
-    config = tiny(recipe)
+    config = tiny(recipe, workdir=str(tmp_path))
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, data_dir=str(tmp_path)))
     experiment = recipe.prepare(config)
     ranked, nets = experiment.elsewhere["ranked"], initialise(experiment.build, 0)
@@ -128,3 +128,14 @@ def test_variants_are_runs_of_their_own():
     systems = captioner.PRESETS["cpu"].systems
     feeds = {system: captioner.alone(captioner.PRESETS["cpu"], system).model.image_feed for system in systems}
     assert feeds == {"karpathy": "first", "show_and_tell": "word", "blind": "first"}
+
+
+@BOTH
+def test_words_are_read_once_and_kept(recipe, tmp_path, monkeypatch):
+    data = dataclasses.replace(tiny(recipe).data, data_dir=str(tmp_path / "data"))
+    config = tiny(recipe, data=data, workdir=str(tmp_path))
+    first = recipe.prepare(config)
+    assert Vocabulary.load(tmp_path / "vocabulary.json").tokens
+    monkeypatch.setattr(Vocabulary, "of", None)
+    batches = [next(iter(experiment.evaluation.batches())) for experiment in (first, recipe.prepare(config))]
+    np.testing.assert_array_equal(batches[0]["captions"], batches[1]["captions"])

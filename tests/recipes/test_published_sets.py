@@ -3,7 +3,7 @@ what is in them is made here. Networks are not built.
 
 Shapes of batches follow from the papers' sizes, batch size apart: images of VGG and ViT-S/16 have 224 pixels, those on
 which ViT-B/16 is fine-tuned 384; a caption has at most 20 words, with BOS and EOS in 21 and 22 places; sentences of 6
-words fill, with BOS and EOS, the smallest bucket.
+words fill, with BOS and EOS, the smallest bucket, and 16 of them have the places of two that fill the largest.
 """
 
 import dataclasses
@@ -36,6 +36,7 @@ RECORDS = 8
 
 DIGITS, TINY, COLOUR = ({"image": (2, side, side, channels)} for side, channels in ((28, 1), (32, 3), (224, 3)))
 SENTENCES = {"source": (2, 12), "target": (2, 12)}
+BY_TOKENS = {"source": (16, 16), "target": (16, 16)}
 TED = {"name": "ted_hrlr_translate", "config": "pt_to_en", "source": "pt", "target": "en"}
 PRESETS = {
     ("generation.draw", "paper"): DIGITS,
@@ -47,8 +48,8 @@ PRESETS = {
     ("language.seq2seq", "paper"): SENTENCES,
     ("language.seq2seq", "luong"): SENTENCES,
     ("language.seq2seq", "sutskever"): SENTENCES,
-    ("language.transformer", "paper"): {"source": (2, 16), "target": (2, 16)},
-    ("language.transformer", "big"): {"source": (2, 16), "target": (2, 16)},
+    ("language.transformer", "paper"): BY_TOKENS,
+    ("language.transformer", "big"): BY_TOKENS,
     ("recognition.vit", "paper"): COLOUR | {"label": (2,)},
     ("recognition.vit", "cifar10"): TINY | {"label": (2,)},
     ("recognition.vit", "finetune_cifar10"): {"image": (2, 384, 384, 3), "label": (2,)},
@@ -115,6 +116,8 @@ def first_batch(recipe, preset, data_dir, workdir, **options):
     """Of training, and of the held-out set."""
     module = importlib.import_module(f"experiments.{recipe}")
     config = module.PRESETS[preset]
+    if getattr(config.data, "tokens", 0):
+        options["tokens"] = 2 * config.data.length
     data = dataclasses.replace(config.data, batch=2, data_dir=str(data_dir), **options)
     experiment = module.prepare(dataclasses.replace(config, data=data, workdir=str(workdir)))
     return next(experiment.batches(0)), next(iter(experiment.evaluation.batches()))
@@ -132,7 +135,7 @@ def test_preset_opens_its_set(recipe, preset, data_dir, tmp_path):
 
 def test_a_smaller_set_of_translations(data_dir, tmp_path):
     train, _ = first_batch("language.transformer", "paper", data_dir, tmp_path, **TED)
-    assert train["source"].shape == (2, 16)
+    assert train["source"].shape == BY_TOKENS["source"]
 
 
 def test_every_preset_of_a_published_set_is_here():

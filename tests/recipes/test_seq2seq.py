@@ -26,7 +26,7 @@ LANGUAGE = Language((DIGITS, DIGITS), None, WORDS)
 def test_where_attention_should_be(system, config, known, monkeypatch):
     monkeypatch.setattr(recipe, "references", lambda *_: {0: [["1"]]})
     one = recipe.alone(recipe.Config(data=Pairs(config=config)), system)
-    assert ("weights" in recipe.metrics(one, one.data, LANGUAGE).init()) == known
+    assert ("weights" in recipe.metrics(one, one.data, LANGUAGE, 18).init()) == known
 
 
 def test_the_source_itself_is_looked_at_everywhere_alike():
