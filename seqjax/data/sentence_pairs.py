@@ -299,7 +299,13 @@ def _write(path: Path, language: Language) -> None:
 
 
 def _read(path: Path, tokenizer: Tokenizer) -> Language:
-    content = json.loads(path.read_text())
-    first, second = (Vocabulary(tuple(v["tokens"]), tuple(v["counts"])) for v in content["vocabularies"])
-    merges = content["merges"]
+    try:
+        content = json.loads(path.read_text())
+        first, second = (Vocabulary(tuple(v["tokens"]), tuple(v["counts"])) for v in content["vocabularies"])
+        merges = content["merges"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} cannot be read as the vocabularies of a run ({error}): put the file back, or delete it to have "
+            "them learned from the training split once more."
+        ) from error
     return Language((first, second), None if merges is None else Subwords(tuple(map(tuple, merges))), tokenizer)

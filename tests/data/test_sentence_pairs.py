@@ -74,6 +74,9 @@ def test_what_was_learned_is_kept(pairs, tmp_path):
     again = learn_language(dataclasses.replace(pairs, name="not there"), (100,), keep=tmp_path / "vocabulary.json")
     assert again == one
     assert [path.name for path in tmp_path.iterdir()] == ["vocabulary.json"]
+    (tmp_path / "vocabulary.json").write_text('{"merges"')
+    with pytest.raises(InputError, match="cannot be read as the vocabularies of a run"):
+        learn_language(pairs, (100,), keep=tmp_path / "vocabulary.json")
 
 
 def test_batches_with_buckets_and_without(pairs):
