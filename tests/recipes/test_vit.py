@@ -114,7 +114,7 @@ def test_a_run_begins_with_a_published_file_of_another_size(tmp_path):
     config = started(tmp_path, "unused", model=model, start_from=str(tmp_path / "vit.npz"))
     nets = recipe.warm_start(config, {})
     fresh = initialise(lambda rngs: recipe.build(config, rngs), 0)
-    assert split(nets).graphs == split(fresh).graphs
+    assert jax.eval_shape(lambda: split(nets)[1:]) == jax.eval_shape(lambda: split(fresh)[1:])
     found = nets["classifier"].positions[...]
     np.testing.assert_allclose(found, resize_positions(published.positions[...], 6, 6))
     kernel = weights["Transformer/encoderblock_1/MlpBlock_3/Dense_0/kernel"]
