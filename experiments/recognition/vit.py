@@ -7,7 +7,7 @@
     python -m experiments.recognition.vit finetune_cifar10 --start-from ViT-B_16.npz --workdir runs/vit-b16-cifar10
 
 The same command starts or resumes. Presets: `cpu` trains three small blocks on digits somewhere in 24x24 pixels;
-`finetune` goes on with that network, on 1,000 images of 32x32 with pieces of other digits in them; `paper` is ViT-S/16
+`finetune` goes on with that network, on 5,000 images of 32x32 with pieces of other digits in them; `paper` is ViT-S/16
 on ImageNet from scratch by the schedule of Beyer et al. (2022), who reach 76.5 % in 90 epochs; `cifar10` is a small
 network from scratch on 32x32 pixels; `finetune_cifar10` and `finetune_imagenet` train ViT-B/16 of the first paper on at
 384x384 by its authors' schedule, from their file of ImageNet-21k (99.0 and 84.5 % there); `tiny` takes seconds and is
@@ -22,8 +22,10 @@ trained as long, but from nothing. The picture shows where the last block looks.
 Departures of the published fine-tuning: velocities are float32 and have the rate in them, and what is held out of
 ImageNet is the middle square of each image, not the whole of it squeezed.
 
-Measured: `cpu`, seed 0, one busy CPU core: 94.2 % of the held-out digits right, cross-entropy 0.199 nats; two hidden
-layers 81.8 %, the linear map 16.3 %. The attention lies on the digit. The others have not been trained yet.
+Measured: `cpu`, seed 0, one CPU core, 3 min 40 s: 94.2 % of the held-out digits right, cross-entropy 0.199 nats; two
+hidden layers 81.8 %, the linear map 16.3 %. The attention lies on the digit. `finetune`, one core, 84 s and as long
+from scratch: 55.4 % right, from scratch 28.1 %; with 1,000 images it has 44 %, as it had after 100 steps. The others
+have not been trained yet.
 """
 
 import dataclasses
@@ -148,7 +150,7 @@ PRESETS = {
     "cpu": Config(),
     "finetune": Config(
         model=dataclasses.replace(Config().model, size=32),
-        data=Data(config="cluttered_32", train="train[:1000]"),
+        data=Data(config="cluttered_32", train="train[:5000]"),
         optimizer=dataclasses.replace(Config().optimizer, warmup=50),
         start_from="runs/vit",
         scratch=True,
