@@ -20,14 +20,14 @@ caption is right for every image of whose references it is one, which two scenes
 report.json has the recalls of scores without meaning; the baselines score a caption by the words it shares with the one
 they tell.
 
-Measured: `cpu`, seed 0, on one core, all three in 2 min 16 s before they ranked: Karpathy and Fei-Fei's network 99.8 %
-of the held-out captions right, BLEU-4 0.9995, 0.017 nats; Show and Tell 99.1 %, 0.9971, 0.044 nats; without the image
-0.1 %, 5.95 nats; nearest picture 59.1 %. New kinds of object are beyond all of them: of `novel`, Karpathy and Fei-Fei's
-network has 2.7 % right (BLEU-4 0.760, 10.0 nats), Show and Tell 0.4 % (0.730, 9.87 nats), the nearest picture none
-(0.722). Of 100 scenes both find every caption and every image first (`rsum` 600); the nearest picture 59 % of the
-captions and 53 % of the images (508); blind, 1 % and none (17), for it gives all images one likelihood and so the
-middle rank, where chance has 1.4 % and, among the ten first, 14 %. By Muon: with Adam, in twice the steps, Show and
-Tell stayed blind. `paper` and `show_and_tell` have not been trained yet.
+Measured: `cpu`, seed 0, on one core, all three in 1 min 58 s: Karpathy and Fei-Fei's network 99.8 % of the held-out
+captions right, BLEU-4 0.9995, 0.017 nats; Show and Tell 99.1 %, 0.9971, 0.044 nats; without the image 0.1 %, 5.95 nats;
+nearest picture 59.1 %. New kinds of object are beyond all of them: of `novel`, Karpathy and Fei-Fei's network has 2.7 %
+right (BLEU-4 0.760, 10.0 nats), Show and Tell 0.4 % (0.730, 9.87 nats), the nearest picture none (0.722). Of 100 scenes
+both find every caption and every image first (`rsum` 600); the nearest picture 59 % of the captions and 53 % of the
+images (508); blind, 1 % and none (17), for it gives all images one likelihood and so the middle rank, where chance has
+1.4 % and, among the ten first, 14 %. By Muon: with Adam, in twice the steps, Show and Tell stayed blind. `paper` and
+`show_and_tell` have not been trained yet.
 """
 
 import dataclasses
