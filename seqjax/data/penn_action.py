@@ -163,6 +163,7 @@ def read(file: Path) -> Labels:
         if action not in ACTIONS:
             raise ValueError(f"an action {action!r}")
         return Labels(action, int(np.ravel(found["train"])[0]) == 1, joints, visible, boxes)
+    # NotImplementedError is what scipy has for files of MATLAB 7.3, which are HDF5.
     except (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError, MatReadError) as error:
         raise InputError(
             f"{file} cannot be read as labels of Penn Action ({type(error).__name__}: {error})."

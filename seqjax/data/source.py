@@ -297,7 +297,7 @@ class _Prepared:
                 f"split={split!r} cannot be had from {builder.info.full_name} ({_line(error)}): give one of "
                 f"{list(builder.info.splits)}, or a part of one such as 'train[:80%]'."
             ) from error
-        except NotImplementedError as error:
+        except NotImplementedError as error:  # what TFDS has for formats whose records come in order alone
             raise InputError(
                 f"{builder.data_dir} does not hold {builder.info.full_name} in the array_record format: delete that "
                 "directory and run again to prepare the set anew, or give another data_dir."

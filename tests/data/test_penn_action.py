@@ -122,7 +122,7 @@ assert not {{"jax", "tensorflow", "torch"}} & set(sys.modules)
 
 
 @pytest.mark.parametrize(
-    "damage", ["no labels", "no joints", "unknown action", "no images", "damaged image", "garbage"]
+    "damage", ["no labels", "no joints", "unknown action", "no images", "damaged image", "garbage", "MATLAB 7.3"]
 )
 def test_files_that_cannot_be_used_are_named(folder, damage):
     root = folder / "downloads" / "manual" / "Penn_Action"
@@ -140,6 +140,8 @@ def test_files_that_cannot_be_used_are_named(folder, damage):
             path.unlink()
     elif damage == "damaged image":
         (frames / "000001.jpg").write_bytes(b"no image")
+    elif damage == "MATLAB 7.3":
+        file.write_bytes(b"MATLAB 7.3 MAT-file".ljust(116) + bytes(8) + b"\x00\x02IM\x89HDF" + bytes(600))
     else:
         file.write_bytes(b"no labels")
     with pytest.raises(InputError, match=r"Penn_Action\.tar\.gz"):

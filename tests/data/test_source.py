@@ -200,6 +200,14 @@ def test_preparing_that_needs_tensorflow(tmp_path, monkeypatch):
     assert "seqjax[prepare]" in message("moving_digits", split="test", config=tiny(), data_dir=tmp_path)
 
 
+def test_a_set_prepared_in_another_format(data_dir):
+    (info,) = data_dir.rglob("dataset_info.json")
+    info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+    assert "in the array_record format: delete that directory" in message(
+        "moving_digits", split="train", config=tiny(), data_dir=data_dir
+    )
+
+
 def records_file(data_dir):
     (file,) = data_dir.rglob("moving_digits-train.array_record*")
     return file
