@@ -43,6 +43,7 @@ from seqjax.convert.vgg import load_vgg
 from seqjax.data.clips import Clips, any_pair, any_window, open_split, open_test, window
 from seqjax.data.pipeline import eval_batches, train_batches
 from seqjax.data.source import Record, Source, in_memory
+from seqjax.files import replace_file
 from seqjax.metrics import poses
 from seqjax.metrics.average import average
 from seqjax.metrics.frames import frame_metrics
@@ -56,7 +57,6 @@ from seqjax.ops.image import uint8_to_unit, unit_to_uint8
 from seqjax.train.command import main
 from seqjax.train.evaluate import Evaluation, Predict, Sampling, compile_evaluation
 from seqjax.train.experiment import Experiment, run_experiment
-from seqjax.train.files import replace_file
 from seqjax.train.log import to_json
 from seqjax.train.loop import Loop
 from seqjax.train.media import side_by_side, skeletons, write_gif, write_png

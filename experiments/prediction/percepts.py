@@ -26,12 +26,12 @@ from seqjax.data.clips import Clips, open_split
 from seqjax.data.folder_of_features import folder_in
 from seqjax.data.source import Source
 from seqjax.errors import InputError
+from seqjax.files import replace_file
 from seqjax.metrics.digits_cnn import train_digits_cnn
 from seqjax.metrics.features import FeatureNet, Features, extract, hash_weights
 from seqjax.nn.split import merge, split
 from seqjax.nn.vgg import VGG
 from seqjax.train.command import main
-from seqjax.train.files import replace_file
 from seqjax.train.progress import show
 
 _SIDE = 224

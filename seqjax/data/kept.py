@@ -1,7 +1,6 @@
-"""Files of a work directory that spare a resumed run what was found out once: whole or not there."""
+"""Arrays in a work directory that spare a resumed run what was found out once."""
 
 import io
-import os
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -9,15 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file of which nobody ever sees half; another process may be writing the same."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(draft, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+from seqjax.files import replace_file
 
 
 def kept_array(path: Path, fingerprint: str, compute: Callable[[], np.ndarray]) -> np.ndarray:
@@ -27,6 +18,9 @@ def kept_array(path: Path, fingerprint: str, compute: Callable[[], np.ndarray]) 
       path: the file, NumPy's ``.npz``, which has checksums.
       fingerprint: of all that the array depends on.
       compute: what it is.
+
+    Raises:
+      InputError: it cannot be written.
     """
     try:
         with open(path, "rb") as file, np.load(file) as content:
@@ -37,5 +31,5 @@ def kept_array(path: Path, fingerprint: str, compute: Callable[[], np.ndarray]) 
     array = compute()
     buffer = io.BytesIO()
     np.savez_compressed(buffer, fingerprint=fingerprint, array=array)
-    write_whole(path, buffer.getvalue())
+    replace_file(path, buffer.getvalue())
     return array

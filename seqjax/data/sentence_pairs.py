@@ -12,12 +12,13 @@ import numpy as np
 from jaxtyping import Int, Int32
 
 from seqjax.data.bucketing import batch_sizes, bucketed_batches
-from seqjax.data.kept import kept_array, write_whole
+from seqjax.data.kept import kept_array
 from seqjax.data.pipeline import eval_batches, train_batches
 from seqjax.data.source import Record, SkipDamaged, Source, in_memory, open_source, part
 from seqjax.data.subwords import Subwords, learn_subwords
 from seqjax.data.text import SPECIAL, TOKENIZERS, UNK, TextToIds, Tokenizer, Vocabulary, texts
 from seqjax.errors import InputError
+from seqjax.files import replace_file
 
 SIDES = ("source", "target")
 SAMPLE = 64
@@ -295,7 +296,7 @@ def _write(path: Path, language: Language) -> None:
         "merges": None if language.subwords is None else language.subwords.merges,
         "vocabularies": [dataclasses.asdict(vocabulary) for vocabulary in language.vocabularies],
     }
-    write_whole(path, json.dumps(content).encode())
+    replace_file(path, json.dumps(content).encode())
 
 
 def _read(path: Path, tokenizer: Tokenizer) -> Language:

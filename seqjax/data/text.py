@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Int, Int32
 
-from seqjax.data.kept import write_whole
 from seqjax.data.source import Record, open_source
 from seqjax.errors import InputError
+from seqjax.files import replace_file
 
 PAD, BOS, EOS, UNK = range(4)
 SPECIAL = ("<pad>", "<bos>", "<eos>", "<unk>")
@@ -163,7 +163,7 @@ class Vocabulary:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes it as JSON."""
-        write_whole(Path(path), json.dumps(dataclasses.asdict(self)).encode())
+        replace_file(Path(path), json.dumps(dataclasses.asdict(self)).encode())
 
     @staticmethod
     def load(path: str | os.PathLike[str]) -> "Vocabulary":

@@ -11,8 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
+from seqjax.files import replace_file
 from seqjax.train.experiment import Experiment, run_experiment
-from seqjax.train.files import replace_file
 from seqjax.train.log import read_metrics, to_json
 from seqjax.train.media import write_png
 from seqjax.train.plot import picture

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from seqjax.errors import InputError
-from seqjax.train.files import replace_file, writing
+from seqjax.files import replace_file, writing
 from seqjax.train.media import encode_gif
 
 Figures = Mapping[str, SupportsFloat | Sequence[SupportsFloat]]

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from seqjax.errors import InputError
-from seqjax.train.files import replace_file
+from seqjax.files import replace_file
 
 _PAGE, _CELL, _INK = 20, 40, 210
 """Grey levels of the ground, of a cell that has nothing to show yet, and of the labels."""

@@ -20,7 +20,7 @@ from rich.text import Text
 
 import seqjax
 from seqjax.errors import InputError
-from seqjax.train.files import replace_file
+from seqjax.files import replace_file
 from seqjax.train.log import Figures, from_json, to_json
 
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "seqjax")

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from seqjax.errors import InputError
+from seqjax.files import replace_file
 from seqjax.train.config import check_resumable
-from seqjax.train.files import replace_file
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seqjax.data.kept import kept_array, write_whole
+from seqjax.data.kept import kept_array
 
 
 @pytest.fixture
@@ -42,11 +42,3 @@ def test_a_damaged_file_is_written_anew(tmp_path, computed, damage):
     assert [array(path, "one", computed) for _ in range(2)] == [[0, 1, 2]] * 2
     assert computed == ["one"] * 2
     assert path.read_bytes() == content
-
-
-def test_a_file_is_replaced_whole(tmp_path):
-    path = tmp_path / "a.json"
-    for content in (b"1", b"22"):
-        write_whole(path, content)
-        assert path.read_bytes() == content
-    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]

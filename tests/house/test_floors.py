@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EVERYWHERE = {"seqjax", "seqjax.errors", "seqjax.compat"}
+EVERYWHERE = {"seqjax", "seqjax.errors", "seqjax.compat", "seqjax.files"}
 MAY_IMPORT = {
     "seqjax.ops": set(),
     "seqjax.data": set(),

@@ -1,10 +1,10 @@
-"""``train.files``: whole files or none."""
+"""``seqjax.files``: whole files or none."""
 
 import os
 import subprocess
 import sys
 
-from seqjax.train.files import replace_file
+from seqjax.files import replace_file
 
 
 def test_file_is_replaced_whole(tmp_path):
@@ -20,7 +20,7 @@ def test_full_disk_is_explained_and_leaves_the_earlier_file(tmp_path):
     code = """
 import resource, sys
 from seqjax.errors import InputError
-from seqjax.train.files import replace_file
+from seqjax.files import replace_file
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     replace_file(sys.argv[1], b"x" * 5000)

@@ -1,4 +1,4 @@
-"""Files of a run: written whole or not at all, and a clear error where they cannot be."""
+"""Files of a run, written whole or not at all, and a clear error where they cannot be."""
 
 import contextlib
 import os
