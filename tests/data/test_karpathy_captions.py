@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from seqjax.data.karpathy_captions import FOLDERS, KarpathyCaptions, KarpathyCaptionsConfig
@@ -44,6 +45,17 @@ def message(**options):
         open_source("karpathy_captions", split="train", **options)
     assert "\n" not in str(caught.value)
     return str(caught.value)
+
+
+def test_images_that_are_not_asked_for_are_not_decoded(archive, monkeypatch):
+    options = {"config": "flickr8k", "split": "train", "data_dir": archive()}
+    whole = open_source("karpathy_captions", **options)
+    written = open_source("karpathy_captions", only=("captions", "index"), **options)
+    monkeypatch.setattr(tfds.features.Image, "decode_example_np", None)
+    assert written[1].keys() == {"captions", "index"}
+    assert texts(written[1]["captions"]) == ["Caption 0 of é c.jpg.", "Caption 1 of é c.jpg."]
+    with pytest.raises(InputError, match="cannot be read"):
+        whole[1]
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

